@@ -1,0 +1,1 @@
+"""Engines that answer: Hugging Face in batches, llama.cpp as it ships."""

@@ -1,0 +1,251 @@
+"""One typed configuration. Precedence: form or flags > environment > opstune.yaml.
+
+Environment variables are ``OPSTUNE__SECTION__KEY``. Where things stand is not configuration but
+place: ``OPSTUNE_HOME`` (state, default ``.opstune``) and ``OPSTUNE_CONFIG`` (this folder of YAML
+files, default the one in the repository). Endpoints and secrets are connections and never YAML.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from opstune.errors import ConfigError
+
+ENV_PREFIX = "OPSTUNE__"
+_PACKAGED_CONFIG = Path(__file__).parents[1] / "config"
+
+M = TypeVar("M", bound=BaseModel)
+
+Share = Field(ge=0.0, le=1.0)
+Mode = Literal["full", "incremental"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CollectSettings(Section):
+    """How far back and how patiently history is read."""
+
+    overlap_minutes: int = Field(60, ge=0)
+    days_back: int = Field(60, ge=1)
+
+
+class SplitShares(Section):
+    train: float = Share
+    validation: float = Share
+    test: float = Share
+
+
+class DatasetSettings(Section):
+    """What becomes training data, and how it is split."""
+
+    minimum: int = Field(1000, ge=1)
+    minimum_test: int = Field(30, ge=1)
+    maximum: int = Field(100_000, ge=1)
+    split: SplitShares = SplitShares(train=0.8, validation=0.1, test=0.1)
+    near_duplicate_threshold: float = Share
+    replay_share: float = Share
+    max_class_share: float = Share
+    caps: dict[str, int] = Field(default_factory=dict)
+    skills: list[str]
+    names: list[str] = Field(default_factory=list)
+    seed: int = 7
+
+
+class TrainSettings(Section):
+    """What may be set per run; everything else of a training is its profile's."""
+
+    profile: str = "tiny"
+    epochs: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    checkpoint_steps: int = Field(50, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    progress_seconds: float = Field(5.0, gt=0)
+    seed: int = 7
+
+
+class EvaluateSettings(Section):
+    """How models are measured."""
+
+    batch_size: int = Field(64, ge=1)
+    max_new_tokens: int = Field(160, ge=1)
+    free_decoding_sample: int = Field(200, ge=0)
+    threads: int = Field(2, ge=1)
+
+
+class ExportSettings(Section):
+    """What ships."""
+
+    quantisation: Literal["Q4_K_M", "Q5_K_M", "Q8_0"]
+    parity_points: float = Field(1.0, ge=0)
+
+
+class RegistrySettings(Section):
+    """Where versions are kept. The tracking address is a connection; this is the embedded default."""
+
+    model_name: str = "opstune"
+    experiment: str = "opstune"
+
+
+class ServeSettings(Section):
+    """How a model answers."""
+
+    context_tokens: int = Field(1024, ge=128)
+    threads: int = Field(2, ge=1)
+
+
+class SimulateSettings(Section):
+    """The made-up platform team of the demo."""
+
+    seed: int = 7
+    days: int = Field(60, ge=1)
+    incidents_per_day: int = Field(20, ge=1)
+
+
+class Connection(Section):
+    """Where a system is and how to get in, as one URL. The URL may hold a password."""
+
+    url: SecretStr
+
+
+class Settings(BaseSettings):
+    """The whole configuration. ``home`` is absolute."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    home: Path
+    collect: CollectSettings
+    dataset: DatasetSettings
+    train: TrainSettings
+    evaluate: EvaluateSettings
+    export: ExportSettings
+    registry: RegistrySettings
+    serve: ServeSettings
+    simulate: SimulateSettings
+    connections: dict[str, Connection] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_config_file())
+
+    def connection(self, name: str) -> str | None:
+        """The URL of a connection (``opstune_database``), or none when the system is not connected."""
+        found = self.connections.get(name)
+        return found.url.get_secret_value() if found else None
+
+    @property
+    def examples_dir(self) -> Path:
+        return self.home / "examples"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.home / "runs"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.connection("opstune_mlflow") or f"sqlite:///{self.home / 'mlflow.db'}"
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the configuration; ``overrides`` (``{"train": {"epochs": 1}}``) win over everything.
+
+    Raises:
+        ConfigError: lists every wrong key and value at once, each with where it came from.
+    """
+    file = _config_file()
+    if "connections" in read_yaml(file):
+        todo = f"Use Airflow connections, or {ENV_PREFIX}CONNECTIONS__NAME__URL in the environment."
+        raise ConfigError("connections stand in the YAML file, where secrets must not be", str(file), todo)
+    _refuse_unknown_environment()
+    asked = dict(overrides or {})
+    try:
+        home = Path(os.environ.get("OPSTUNE_HOME", ".opstune")).resolve()
+        return Settings(**{"home": home, **asked})
+    except ValidationError as error:
+        todo = "Correct these and start again."
+        raise ConfigError(faults(error, lambda loc: _origin(loc, asked, file)), "configuration", todo) from error
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML mapping from a file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds something else than a mapping.
+    """
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file.name} cannot be read: {error}", str(file), "Restore or correct the file.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file.name} is not a mapping of keys", str(file), "Write `key: value` lines.")
+    return found
+
+
+def read_model(file: Path, model: type[M]) -> M:
+    """A YAML file as a typed model: profiles, gates, sources.
+
+    Raises:
+        ConfigError: lists every fault of the file at once.
+    """
+    try:
+        return model.model_validate(read_yaml(file))
+    except ValidationError as error:
+        raise ConfigError(faults(error, lambda _: file.name), str(file), "Correct these and start again.") from error
+
+
+def faults(error: ValidationError, origin: Callable[[tuple[str | int, ...]], str]) -> str:
+    """Every fault of a validation, one phrase each: where it came from, the key, what was expected."""
+    told = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        got = "a secret" if "connections" in fault["loc"] else repr(fault["input"])
+        wrong = "no such key" if fault["type"] == "extra_forbidden" else f"{fault['msg'].lower()}, got {got}"
+        told.append(f"{origin(fault['loc'])}: {key}: {wrong}")
+    return "; ".join(told)
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: opstune.yaml, functions.yaml, gates.yaml, profiles/, sources/."""
+    return Path(os.environ.get("OPSTUNE_CONFIG", _PACKAGED_CONFIG)).resolve()
+
+
+def _config_file() -> Path:
+    return config_dir() / "opstune.yaml"
+
+
+def _refuse_unknown_environment() -> None:
+    known = set(Settings.model_fields) - {"home"}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name.removeprefix(ENV_PREFIX).split("__")[0].lower() not in known:
+            raise ConfigError(f"{name} names no section", "environment", f"Sections: {', '.join(sorted(known))}.")
+
+
+def _origin(loc: tuple[str | int, ...], asked: Mapping[str, Any], file: Path) -> str:
+    section, key = [*map(str, loc), ""][:2]
+    if key in (asked.get(section) or {}):
+        return "form"
+    name = f"{ENV_PREFIX}{section}__{key}".upper()
+    return f"environment {name}" if name in os.environ else file.name

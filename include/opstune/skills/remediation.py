@@ -1,0 +1,81 @@
+"""remediation: an alert → the function that fixes it and its parameters, or ``none``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from opstune.skills.base import Json, Scores, closed_object, render_record
+from opstune.skills.functions import NONE, functions
+
+
+class RemediationContext(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    alert: str = Field(min_length=1)
+    severity: str = ""
+    status: str = ""
+    summary: str = ""
+    description: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+
+
+class RemediationAnswer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    function: str
+    parameters: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _as_in_catalogue(self) -> RemediationAnswer:
+        known = functions()
+        if self.function not in known:
+            raise ValueError(f"function {self.function!r} is not in functions.yaml; add it there or map it to one that is")
+        if set(self.parameters) != set(known[self.function]):
+            raise ValueError(f"{self.function} takes the parameters {known[self.function]}, got {sorted(self.parameters)}")
+        return self
+
+
+class Remediation:
+    """Keys follow the function, values come from this alert's labels: no other pod can be restarted."""
+
+    name = "remediation"
+    context_model = RemediationContext
+    answer_model = RemediationAnswer
+
+    def render(self, context: Mapping[str, Any]) -> str:
+        return render_record("which function fixes this alert?", context)
+
+    def schema(self, context: Mapping[str, Any]) -> Json:
+        """One alternative a function; a function whose parameters this alert cannot fill is left out."""
+        values = sorted({str(value) for value in context.get("labels", {}).values()})
+        choices = []
+        for function, parameters in functions().items():
+            if parameters and not values:
+                continue
+            filled = closed_object({name: {"enum": values} for name in parameters})
+            choices.append(closed_object({"function": {"const": function}, "parameters": filled}))
+        return {"oneOf": choices}
+
+    def label(self, answer: Mapping[str, Any]) -> str:
+        return str(answer["function"])
+
+    def score(self, expected: Mapping[str, Any], predicted: Mapping[str, Any] | None) -> Scores:
+        """``parameters`` counts where the function is right and takes some: all of them right.
+
+        ``false_positive`` counts where no action is right, ``false_negative`` where one is. An
+        invalid answer proposes nothing that could be executed, so it is no false positive, but wrong.
+        """
+        function = (predicted or {}).get("function")
+        right = function == expected["function"]
+        same = right and (predicted or {}).get("parameters", {}) == expected["parameters"]
+        scores = {"correct": same, "function": right}
+        if expected["function"] == NONE:
+            scores["false_positive"] = function not in (NONE, None)
+        else:
+            scores["false_negative"] = function == NONE
+            if right and expected["parameters"]:
+                scores["parameters"] = same
+        return scores

@@ -1,0 +1,62 @@
+"""Examples as Parquet: the columns that the example store and the dataset share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from opstune.artifacts import atomic_path
+from opstune.examples import Example
+
+_JSON = ("context", "answer", "corrections", "metadata")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("skill", pa.string()),
+        ("source", pa.string()),
+        ("source_id", pa.string()),
+        ("group_id", pa.string()),
+        ("occurred_at", pa.timestamp("us", tz="UTC")),
+        ("context", pa.string()),
+        ("answer", pa.string()),
+        ("outcome", pa.string()),
+        ("human_validated", pa.bool_()),
+        ("rating", pa.int8()),
+        ("annotator", pa.string()),
+        ("corrections", pa.string()),
+        ("notes", pa.string()),
+        ("metadata", pa.string()),
+    ]
+)
+
+
+def to_table(examples: Iterable[Example]) -> pa.Table:
+    """One row an example; structured fields as JSON text, since their keys differ from row to row."""
+    rows = []
+    for example in examples:
+        row = example.model_dump()
+        row.update({name: json.dumps(row[name], ensure_ascii=False, default=str) for name in _JSON})
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Example]:
+    rows = table.select(SCHEMA.names).to_pylist()
+    return [Example.model_validate({**row, **{name: json.loads(row[name]) for name in _JSON}}) for row in rows]
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> int:
+    """Write examples to one Parquet file, whole or not at all; returns how many."""
+    table = to_table(examples)
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return int(table.num_rows)
+
+
+def read_examples(path: Path) -> list[Example]:
+    return from_table(pq.read_table(path))

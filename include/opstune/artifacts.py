@@ -153,7 +153,9 @@ def open_ref(folder: Path) -> Ref:
             kind=manifest["kind"], uri=folder.resolve().as_uri(), sha256=manifest["sha256"], counts=manifest["counts"]
         )
     except (OSError, ValueError, KeyError) as error:
-        raise IntegrityError(f"{path} is missing or unreadable", str(folder), "Run the stage that makes this folder again.") from error
+        raise IntegrityError(
+            f"{path} is missing or unreadable", str(folder), "Run the stage that makes this folder again."
+        ) from error
 
 
 def verify(ref: Ref) -> Ref:
@@ -165,7 +167,9 @@ def verify(ref: Ref) -> Ref:
     again = "Restore the file, or clear the stage that wrote it and run it again."
     expected = open_ref(ref.path).manifest["files"]
     if content_hash(expected) != ref.sha256:
-        raise IntegrityError(f"{ref.path / MANIFEST} lists other files than the {ref.kind} was made with", ref.kind, again)
+        raise IntegrityError(
+            f"{ref.path / MANIFEST} lists other files than the {ref.kind} was made with", ref.kind, again
+        )
     for name, entry in expected.items():
         path = ref.path / name
         if not path.is_file():
@@ -181,7 +185,17 @@ def verify(ref: Ref) -> Ref:
 @cache
 def git_revision() -> str:
     """The checked-out revision, ``+dirty`` when files differ, ``unknown`` outside a checkout."""
-    command = ["git", "-c", "safe.directory=*", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty=+dirty",
+        "--abbrev=12",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -1,18 +1,32 @@
 """The whole cycle in plain Python: each stage once, from refs to a ref, and the retrain that chains them.
 
-Airflow runs the same functions, one task each; ``retrain`` runs them in this process.
+Airflow runs the same functions, a task each; ``retrain`` runs them in this process. Here a stage gets
+its folder, its own settings and its MLflow run; what it does is its room's business.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-from opstune import tracking
+from opstune import collect as collecting
+from opstune import dataset as datasets
+from opstune import evaluate as evaluating
+from opstune import export, tracking, train
 from opstune.artifacts import Ref
-from opstune.collect import source_names
-from opstune.settings import Mode, Settings
+from opstune.collect import SourceReport
+from opstune.engines import Engine
+from opstune.engines.hugging_face import HuggingFaceEngine
+from opstune.engines.llama_cpp import LlamaCppEngine
+from opstune.evaluate import Verdict
+from opstune.registry import Registry, Version
+from opstune.settings import Mode, Settings, config_dir
+from opstune.skills.base import SYSTEM
 
 log = logging.getLogger(__name__)
 
@@ -28,3 +42,167 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.settings.runs_dir / self.id
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.settings.tracking_uri, self.settings.registry, self.settings.home)
+
+    @property
+    def parent(self) -> Version | None:
+        """What an incremental retrain starts from: the champion. A full one starts from the base."""
+        return self.registry.champion() if self.mode == "incremental" else None
+
+    def tracked(self) -> AbstractContextManager[tracking.Tracker]:
+        return tracking.run(self.settings.tracking_uri, self.settings.registry.experiment, self.id)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a retrain ended: the verdict that decided, and the version when there is one."""
+
+    verdict: Verdict
+    version: str | None
+    refs: Mapping[str, Ref]
+
+
+def retrain(run: Run) -> Outcome:
+    """One retrain from collection to the champion's alias, or to the verdict that stopped it."""
+    reports = [collect_source(source, run.settings) for source in collecting.source_names()]
+    refs = {"examples": snapshot(run, reports)}
+    refs["dataset"] = dataset(run, refs["examples"])
+    refs["adapter"] = run_training(run, refs["dataset"])
+    refs["evaluation"] = evaluate(run, refs["dataset"], refs["adapter"])
+    refs["verdict"] = gate(run, refs["dataset"], refs["evaluation"])
+    if (verdict := read_verdict(refs["verdict"])).verdict != "promote":
+        return Outcome(verdict, None, refs)
+    refs["gguf"] = convert(run, refs["adapter"])
+    refs["shipped_evaluation"] = evaluate_shipped(run, refs["dataset"], refs["gguf"])
+    refs["shipped_verdict"] = gate_shipped(run, refs["dataset"], refs["shipped_evaluation"], refs["evaluation"])
+    if (verdict := read_verdict(refs["shipped_verdict"])).verdict != "promote":
+        return Outcome(verdict, None, refs)
+    version = register(run, refs)
+    deploy(run, version)
+    return Outcome(verdict, version, refs)
+
+
+def collect_source(source: str, settings: Settings, since: datetime | None = None) -> SourceReport:
+    """Bring one source's history since its watermark (or ``since``) into the example store."""
+    return collecting.pull(
+        source, settings.examples_dir, settings.collect, settings.connection, home=settings.home, since=since
+    )
+
+
+def snapshot(run: Run, reports: Sequence[SourceReport]) -> Ref:
+    """Freeze what the store holds now: this retrain sees these examples and no later ones."""
+    return collecting.snapshot(run.folder / "collect", run.settings.examples_dir, list(reports))
+
+
+def dataset(run: Run, examples: Ref) -> Ref:
+    """Validate, scrub, deduplicate, split; an incremental run trains on what its parent has not seen."""
+    settings, parent = run.settings, run.parent
+    splits = settings.home / "datasets" / "splits.parquet"
+    ref = datasets.build(
+        run.folder / "dataset", examples, splits, settings.dataset, run.mode, parent.dataset if parent else None
+    )
+    with run.tracked() as tracker:
+        tracker.params(
+            {"mode": run.mode, "parent": parent.version if parent else "base", "seed": settings.dataset.seed}
+        )
+        tracker.dataset("dataset", ref)
+    return ref
+
+
+def run_training(
+    run: Run,
+    dataset: Ref,
+    started: Callable[[train.Trainer], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Ref:
+    """Train an adapter in a child process; ``started`` gets the trainer, whose ``stop`` ends the child."""
+    settings = run.settings
+    profile = train.load_profile(settings.train.profile)
+    with run.tracked() as tracker:
+        tracker.params({f"train.{name}": value for name, value in settings.train.model_dump().items()})
+        trainer = train.Trainer(
+            run.folder / "train",
+            dataset,
+            profile,
+            settings.train,
+            parent=run.parent.adapter if run.parent else None,
+            on_progress=lambda progress: log.info("%s", progress),
+            environment=environment,
+        )
+        if started:
+            started(trainer)
+        ref = trainer.run()
+        tracker.training(ref)
+    return ref
+
+
+def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
+    """Base, champion and challenger on the frozen test set, decoded as production decodes."""
+    settings = run.settings
+    base = train.base_folder(train.load_profile(settings.train.profile))
+    champion = run.registry.champion()
+    adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
+    engines: dict[str, Callable[[], Engine]] = {
+        role: partial(HuggingFaceEngine, base, folder, settings=settings.evaluate)
+        for role, folder in adapters.items()
+        if folder or role == "base"
+    }
+    ref = evaluating.evaluate(run.folder / "evaluate", dataset, engines, settings.evaluate, {"adapter": adapter})
+    _track_evaluation(run, ref, prefix="tested")
+    return ref
+
+
+def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
+    """Hold the challenger against gates.yaml; writes the verdict and the report."""
+    return evaluating.gate(run.folder / "gate", evaluation, config_dir() / "gates.yaml", dataset=dataset)
+
+
+def convert(run: Run, adapter: Ref) -> Ref:
+    """Merge the adapter and write the quantised GGUF that ships."""
+    settings = run.settings
+    base = train.base_folder(train.load_profile(settings.train.profile))
+    return export.convert(run.folder / "convert", adapter, base, settings.export, settings.home / "tools", SYSTEM)
+
+
+def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
+    """The same test set through llama.cpp, one request at a time, as it will be served."""
+    settings = run.settings
+    engines = {"challenger": partial(LlamaCppEngine, gguf.path / "model.gguf", settings=settings.evaluate)}
+    ref = evaluating.evaluate(run.folder / "evaluate_shipped", dataset, engines, settings.evaluate, {"gguf": gguf})
+    _track_evaluation(run, ref, prefix="shipped")
+    return ref
+
+
+def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
+    """The gate again, on the file that ships; it must also agree with what was tested."""
+    return evaluating.gate(
+        run.folder / "gate_shipped",
+        evaluation,
+        config_dir() / "gates.yaml",
+        dataset=dataset,
+        tested=tested,
+        parity_points=run.settings.export.parity_points,
+    )
+
+
+def register(run: Run, refs: Mapping[str, Ref]) -> str:
+    """Bundle, sign and register what was tested; returns the semantic version."""
+    parent = run.parent.version if run.parent else None
+    return run.registry.register(refs, mode=run.mode, parent=parent, run_id=run.id).version
+
+
+def deploy(run: Run, version: str) -> Version:
+    """Make a version the champion on its own signed verdict; the one before becomes ``previous``."""
+    return run.registry.promote(version, who="retrain", why=f"run {run.id} passed its gate")
+
+
+def read_verdict(ref: Ref) -> Verdict:
+    return evaluating.read_verdict(ref)
+
+
+def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:
+    with run.tracked() as tracker:
+        tracker.metrics({f"{prefix}.{name}": value for name, value in evaluation.counts.items()})

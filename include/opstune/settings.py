@@ -125,9 +125,7 @@ class Connection(Section):
 class Settings(BaseSettings):
     """The whole configuration. ``home`` is absolute."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
     home: Path
     collect: CollectSettings

@@ -12,7 +12,9 @@ from opstune.skills.base import Json, Scores, closed_object, render_record
 
 CATEGORIES = ("code", "configuration", "data", "dependency", "network", "permission", "resource", "timeout")
 SEVERITIES = ("low", "medium", "high", "critical")
-_PREFIX = re.compile(r"^\W*\d{4}-\d\d-\d\d[T ][\d:.,]+\S*\s+|^\W*(?:\d\d:){2}\d\d\S*\s+|^\W*(?:DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\W+")
+_TIMESTAMP = r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*\s+|(?:\d\d:){2}\d\d\S*\s+"
+_LEVEL = r"(?:DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)\W+"
+_PREFIX = re.compile(rf"^\W*(?:{_TIMESTAMP}|{_LEVEL})")
 
 
 class LogErrorContext(BaseModel):

@@ -32,9 +32,13 @@ class RemediationAnswer(BaseModel):
     def _as_in_catalogue(self) -> RemediationAnswer:
         known = functions()
         if self.function not in known:
-            raise ValueError(f"function {self.function!r} is not in functions.yaml; add it there or map it to one that is")
+            raise ValueError(
+                f"function {self.function!r} is not in functions.yaml; add it there or map it to one that is"
+            )
         if set(self.parameters) != set(known[self.function]):
-            raise ValueError(f"{self.function} takes the parameters {known[self.function]}, got {sorted(self.parameters)}")
+            raise ValueError(
+                f"{self.function} takes the parameters {known[self.function]}, got {sorted(self.parameters)}"
+            )
         return self
 
 

@@ -41,7 +41,12 @@ class Triage:
 
     def schema(self, context: Mapping[str, Any]) -> Json:
         text = {"type": "string", "maxLength": 200}
-        properties = {"severity": {"enum": list(SEVERITIES)}, "root_cause": text, "mitigation": text, "prevention": text}
+        properties = {
+            "severity": {"enum": list(SEVERITIES)},
+            "root_cause": text,
+            "mitigation": text,
+            "prevention": text,
+        }
         return closed_object(properties, required=["severity"])
 
     def label(self, answer: Mapping[str, Any]) -> str:

@@ -1,0 +1,33 @@
+"""The same stages from a terminal. Every command takes ``--json``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from opstune.cli import history, models, stages
+from opstune.errors import OpstuneError
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.add_typer(history.sources, name="sources")
+app.add_typer(history.examples, name="examples")
+app.add_typer(history.history, name="history")
+app.add_typer(stages.dataset, name="dataset")
+app.add_typer(models.models, name="models")
+for command in (history.collect, stages.train, stages.evaluate, stages.gate, stages.convert, stages.retrain):
+    app.command()(command)
+for command in (models.deploy, models.ask):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run a command; a fault is a sentence on standard error and exit code 3, never a traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("opstune").setLevel(logging.INFO)
+    try:
+        app()
+    except OpstuneError as error:
+        typer.echo(f"{error.code}: {error}", err=True)
+        sys.exit(3)

@@ -1,0 +1,5 @@
+"""``python -m opstune.cli``."""
+
+from opstune.cli import main
+
+main()

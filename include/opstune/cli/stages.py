@@ -1,0 +1,134 @@
+"""``dataset``, ``train``, ``evaluate``, ``gate``, ``convert`` and ``retrain``: the stages, one by one or all."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from opstune import settings as configuration
+from opstune.artifacts import Ref, open_ref, verify
+from opstune.cli.output import AsJson, show, table
+from opstune.settings import Mode
+
+dataset = typer.Typer(help="What the model is trained and tested on.", no_args_is_help=True)
+RunId = Annotated[str | None, typer.Option("--run", help="Run id; files stand under runs/<run id>.")]
+Folder = Annotated[Path, typer.Option("--dataset", help="A dataset's folder.", exists=True, file_okay=False)]
+EXIT = {"promote": 0, "reject": 1, "insufficient_data": 2}
+
+
+@dataset.command("build")
+def build_dataset(mode: Mode = "full", run: RunId = None, as_json: AsJson = False) -> None:
+    """Build a dataset from everything in the example store."""
+    from opstune import pipeline
+
+    job = _run(run, mode)
+    _show_ref(pipeline.dataset(job, pipeline.snapshot(job, [])), as_json)
+
+
+@dataset.command("show")
+def show_dataset(folder: Annotated[Path, typer.Argument()], as_json: AsJson = False) -> None:
+    """Verify a dataset and print its counts."""
+    _show_ref(verify(open_ref(folder)), as_json)
+
+
+@dataset.command("export")
+def export_dataset(
+    folder: Annotated[Path, typer.Argument()],
+    out: Annotated[Path, typer.Argument()],
+    format_: Annotated[Literal["messages", "alpaca"], typer.Option("--format")] = "messages",
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset in the form that another trainer reads."""
+    from opstune.dataset import export
+
+    export(verify(open_ref(folder)), out, format_)
+    show({"folder": str(out), "format": format_}, as_json, f"{format_} files written to {out}")
+
+
+def train(
+    folder: Folder,
+    profile: str = "tiny",
+    mode: Mode = "full",
+    run: RunId = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    max_steps: int | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train an adapter on a dataset."""
+    from opstune import pipeline
+
+    asked = {"profile": profile, "epochs": epochs, "learning_rate": learning_rate, "max_steps": max_steps}
+    _show_ref(pipeline.run_training(_run(run, mode, asked), open_ref(folder)), as_json)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A trained adapter's folder.")],
+    folder: Folder,
+    run: RunId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure base, champion and this adapter on a dataset's test set."""
+    from opstune import pipeline
+
+    _show_ref(pipeline.evaluate(_run(run, "full"), open_ref(folder), open_ref(model)), as_json)
+
+
+def gate(
+    report: Annotated[Path, typer.Argument(help="An evaluation's folder.")],
+    folder: Folder,
+    run: RunId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hold an evaluation against the gates. Exit code: 0 promote, 1 reject, 2 cannot say."""
+    from opstune import pipeline
+
+    verdict = pipeline.read_verdict(pipeline.gate(_run(run, "full"), open_ref(folder), open_ref(report)))
+    show_verdict(verdict, as_json)
+    raise typer.Exit(EXIT[verdict.verdict])
+
+
+def convert(
+    run: Annotated[str, typer.Argument(help="Run id whose adapter becomes a GGUF.")], as_json: AsJson = False
+) -> None:
+    """Merge a run's adapter and write its quantised GGUF and Modelfile."""
+    from opstune import pipeline
+
+    job = _run(run, "full")
+    _show_ref(pipeline.convert(job, open_ref(job.folder / "train")), as_json)
+
+
+def retrain(mode: Mode = "full", run: RunId = None, as_json: AsJson = False) -> None:
+    """The whole cycle without Airflow. Exit code: 0 promote, 1 reject, 2 cannot say."""
+    from opstune import pipeline
+
+    outcome = pipeline.retrain(_run(run, mode))
+    show_verdict(outcome.verdict, as_json, version=outcome.version)
+    raise typer.Exit(EXIT[outcome.verdict.verdict])
+
+
+def show_verdict(verdict: Any, as_json: bool, version: str | None = None) -> None:
+    """The verdict in words, then its lines as a table."""
+    from opstune.evaluate import gate_table
+
+    value = {**json.loads(verdict.model_dump_json()), "version": version}
+    words = [verdict.sentence, table(gate_table(verdict)), *([f"registered as {version}"] if version else [])]
+    show(value, as_json, words)
+
+
+def _run(run: str | None, mode: Mode, train: dict[str, Any] | None = None) -> Any:
+    from opstune.pipeline import Run
+
+    asked = {key: value for key, value in (train or {}).items() if value is not None}
+    return Run(
+        run or f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", mode, configuration.load({"train": asked} if asked else None)
+    )
+
+
+def _show_ref(ref: Ref, as_json: bool) -> None:
+    counts = ", ".join(f"{name} {value:g}" for name, value in ref.counts.items())
+    show(ref.model_dump(), as_json, [f"{ref.kind}: {ref.path}", counts, f"sha256 {ref.sha256}"])

@@ -1,0 +1,1 @@
+"""All of opstune that knows Airflow. The library under ``include/`` knows nothing of it."""

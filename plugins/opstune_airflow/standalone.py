@@ -1,0 +1,296 @@
+"""A whole Airflow of our own on this machine: SQLite, LocalExecutor, one administrator, 127.0.0.1 only.
+
+    python -m opstune_airflow.standalone up|down|status
+
+Everything it writes stands under ``<OPSTUNE_HOME>/airflow``. It is for one machine and one person;
+``docker-compose.yaml`` is the shape of the real thing.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import psutil
+
+from opstune.errors import ConfigError, ServiceDown
+from opstune_airflow.client import Client
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMPONENTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
+USER = "admin"
+_HEALTH = {"scheduler": "scheduler", "dag_processor": "dag-processor", "triggerer": "triggerer"}
+
+Tell = Callable[[str], None]
+
+
+class Standalone:
+    """The Airflow of one OPSTUNE_HOME. ``start`` and ``stop`` may be called in any state."""
+
+    def __init__(self, home: Path, tell: Tell = print, environment: dict[str, str] | None = None) -> None:
+        self.home = home.resolve()
+        self.folder = self.home / "airflow"
+        self.tell = tell
+        self.environment = environment or {}
+
+    @property
+    def log_folder(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def password_file(self) -> Path:
+        return self.folder / "simple_auth_manager_passwords.json.generated"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._state()['port']}"
+
+    def client(self) -> Client:
+        """A signed-in client of the running Airflow's REST API."""
+        return Client(self.url, USER, json.loads(self.password_file.read_text())[USER])
+
+    def start(self, timeout: float = 180.0) -> float:
+        """Bring it up and wait until every part is healthy; returns the seconds it took.
+
+        Raises:
+            ServiceDown: a part died or did not become healthy; names its log file.
+        """
+        started = time.monotonic()
+        if self.running():
+            self.tell(f"Airflow is already up at {self.url}")
+            return 0.0
+        self.stop()
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        port = free_port(8080)
+        self._configure(port)
+        self._prepare_database()
+        self.tell(f"airflow   database ready  {time.monotonic() - started:.0f} s")
+        parts = {name: self._spawn(name, command) for name, command in COMPONENTS.items()}
+        self._state_file.write_text(json.dumps({"port": port, "parts": parts}))
+        self._wait_until_healthy(port, started, timeout)
+        return time.monotonic() - started
+
+    def stop(self) -> None:
+        """End every part and whatever task it was running. Nothing happens if it is down."""
+        parts = list(self._live().values())
+        everything = [*parts, *(child for part in parts for child in part.children(recursive=True))]
+        for process in parts:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(everything, timeout=15)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        self._state_file.unlink(missing_ok=True)
+
+    def running(self) -> bool:
+        return len(self._live()) == len(COMPONENTS)
+
+    def status(self) -> dict[str, str]:
+        """Each part and whether Airflow itself calls it healthy."""
+        if not self._state_file.is_file():
+            return dict.fromkeys(COMPONENTS, "down")
+        live = self._live()
+        health = _health(self._state()["port"])
+        return {name: health.get(name, "starting") if name in live else "down" for name in COMPONENTS}
+
+    def child_environment(self) -> dict[str, str]:
+        """What the parts run with: our configuration only, whatever Airflow the shell points at."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+        paths = [str(REPOSITORY / "include"), str(REPOSITORY / "plugins")]
+        return {
+            **kept,
+            "AIRFLOW_HOME": str(self.folder),
+            "OPSTUNE_HOME": str(self.home),
+            "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONUNBUFFERED": "1",
+            "NO_COLOR": "1",
+            **self.environment,
+        }
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "standalone.json"
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigError("Airflow is not up", str(self.folder), "Start it with `make up`.") from error
+        return state
+
+    def _live(self) -> dict[str, psutil.Process]:
+        """The parts that run. A pid is given away again after a crash, so its start time must fit too."""
+        live = {}
+        for name, (pid, born) in self._state()["parts"].items() if self._state_file.is_file() else ():
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.create_time() == born and process.status() != psutil.STATUS_ZOMBIE:
+                    live[name] = process
+        return live
+
+    def _configure(self, port: int) -> None:
+        """Write airflow.cfg (0600: it holds the keys) and the administrator's password."""
+        config = configuration(port)
+        config["core"] |= {
+            "dags_folder": str(REPOSITORY / "dags"),
+            "plugins_folder": str(REPOSITORY / "plugins"),
+            "simple_auth_manager_passwords_file": str(self.password_file),
+        }
+        config["database"] = {"sql_alchemy_conn": f"sqlite:///{self.folder / 'airflow.db'}"}
+        config["logging"] = {"base_log_folder": str(self.log_folder)}
+        previous = _parser(self.folder / "airflow.cfg")
+        for section, key in (("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret")):
+            kept = previous.get(section, key, fallback=None)
+            config.setdefault(section, {})[key] = kept or _fresh_key()
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_dict({section: {k: v.replace("%", "%%") for k, v in keys.items()} for section, keys in config.items()})
+        with private_file(self.folder / "airflow.cfg") as file:
+            parser.write(file)
+        if not self.password_file.is_file():
+            with private_file(self.password_file) as file:
+                json.dump({USER: secrets.token_urlsafe(12)}, file)
+
+    def _prepare_database(self) -> None:
+        command = [sys.executable, "-m", "opstune_airflow.apply_settings", "--migrate", "--only", "pools,variables"]
+        log = self.log_folder / "database.log"
+        with log.open("ab") as file:
+            done = subprocess.run(command, env=self.child_environment(), cwd=REPOSITORY, stdout=file, stderr=file, check=False)
+        if done.returncode:
+            raise ServiceDown("Airflow's database could not be prepared", str(log), "Its last lines say why.")
+
+    def _spawn(self, name: str, command: list[str]) -> tuple[int, float]:
+        with (self.log_folder / f"{name}.log").open("ab") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *command],
+                env=self.child_environment(),
+                cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        return process.pid, psutil.Process(process.pid).create_time()
+
+    def _wait_until_healthy(self, port: int, started: float, timeout: float) -> None:
+        told: set[str] = set()
+        while time.monotonic() - started < timeout:
+            live = self._live()
+            for name in COMPONENTS:
+                if name not in live:
+                    log = self.log_folder / f"{name}.log"
+                    self.stop()
+                    raise ServiceDown(f"Airflow's {name} ended while starting", str(log), "Its last lines say why.")
+            healthy = {name for name, state in _health(port).items() if state == "healthy"}
+            for name in sorted(healthy - told):
+                self.tell(f"airflow   {name:<14}  healthy  {time.monotonic() - started:.0f} s")
+            told |= healthy
+            if told == set(COMPONENTS):
+                return
+            time.sleep(0.5)
+        waiting = ", ".join(sorted(set(COMPONENTS) - told))
+        self.stop()
+        raise ServiceDown(f"{waiting} not healthy after {timeout:.0f} s", str(self.log_folder), "Read the logs there.")
+
+
+def configuration(port: int) -> dict[str, dict[str, str]]:
+    """Short loops, few processes: one machine with two cores should spend them on training."""
+    address = f"http://127.0.0.1:{port}"
+    return {
+        "core": {
+            "executor": "LocalExecutor",
+            "parallelism": "4",
+            "load_examples": "False",
+            "execution_api_server_url": f"{address}/execution/",
+            "execute_tasks_new_python_interpreter": "False",
+            "simple_auth_manager_users": f"{USER}:admin",
+        },
+        "api": {"host": "127.0.0.1", "port": str(port), "base_url": address, "workers": "1"},
+        "scheduler": {"scheduler_idle_sleep_time": "0.3", "scheduler_heartbeat_sec": "1"},
+        "dag_processor": {"parsing_processes": "1"},
+    }
+
+
+def free_port(first: int) -> int:
+    """The first port from ``first`` on that nobody listens on at 127.0.0.1."""
+    for port in range(first, first + 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise ServiceDown(f"no free port from {first} to {first + 199}", "127.0.0.1", "End what listens there.")
+
+
+@contextlib.contextmanager
+def private_file(path: Path) -> Iterator[IO[str]]:
+    """A file that only its owner can read, replaced as a whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        yield file
+    os.replace(partial, path)
+
+
+def _health(port: int) -> dict[str, str]:
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/v2/monitor/health", timeout=5)
+        parts = answer.json() if answer.is_success else {}
+    except (httpx.HTTPError, ValueError):
+        return {}
+    found = {name: (parts.get(key) or {}).get("status") or "starting" for key, name in _HEALTH.items()}
+    return {"api-server": "healthy", **found} if parts else {}
+
+
+def _parser(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(path)
+    return parser
+
+
+def _fresh_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+def main() -> int:
+    """Start, stop or show the Airflow of OPSTUNE_HOME."""
+    asked = sys.argv[1] if len(sys.argv) == 2 else ""
+    airflow = Standalone(Path(os.environ.get("OPSTUNE_HOME", ".opstune")))
+    if asked == "up":
+        seconds = airflow.start()
+        print(f"Airflow is up after {seconds:.0f} s: {airflow.url}  user {USER}, password in {airflow.password_file}")
+    elif asked == "down":
+        airflow.stop()
+        print("Airflow is down.")
+    elif asked == "status":
+        for name, state in airflow.status().items():
+            print(f"{name:<14}  {state}")
+    else:
+        print(__doc__)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

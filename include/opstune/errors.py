@@ -13,7 +13,8 @@ OpstuneError
 │   ├── TrainerKilled      a retry resumes from the last complete checkpoint
 │   ├── Diverged           the loss is NaN or runs away
 │   └── TrainerFailed      the trainer died of a bug
-└── EvaluationError        a model could not be measured, so nobody may judge it
+├── EvaluationError        a model could not be measured, so nobody may judge it
+└── ExportError            a model could not be turned into what ships
 
 Every error says what happened, where, and what to do, and carries a stable code. The arguments are
 positional because an exception with keyword-only arguments does not survive pickling, and errors
@@ -96,3 +97,7 @@ class TrainerFailed(TrainingError):
 
 class EvaluationError(OpstuneError):
     code = "evaluation"
+
+
+class ExportError(OpstuneError):
+    code = "export"

@@ -65,7 +65,7 @@ class Standalone:
         """A signed-in client of the running Airflow's REST API."""
         return Client(self.url, USER, json.loads(self.password_file.read_text())[USER])
 
-    def start(self, timeout: float = 180.0) -> float:
+    def start(self, timeout: float = 600.0) -> float:
         """Bring it up and wait until every part is healthy; returns the seconds it took.
 
         Raises:
@@ -122,6 +122,7 @@ class Standalone:
             "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
+            "PYTHONWARNINGS": "ignore:GitWildMatchPattern",  # Airflow's own, once a process, in every task log
             **self.environment,
         }
 
@@ -159,7 +160,7 @@ class Standalone:
         previous = _parser(self.folder / "airflow.cfg")
         for section, key in (("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret")):
             kept = previous.get(section, key, fallback=None)
-            config.setdefault(section, {})[key] = kept or _fresh_key()
+            config.setdefault(section, {})[key] = kept or (_fernet_key() if key == "fernet_key" else secrets.token_hex(64))
         parser = configparser.ConfigParser(interpolation=None)
         parser.read_dict({section: {k: v.replace("%", "%%") for k, v in keys.items()} for section, keys in config.items()})
         with private_file(self.folder / "airflow.cfg") as file:
@@ -191,6 +192,7 @@ class Standalone:
 
     def _wait_until_healthy(self, port: int, started: float, timeout: float) -> None:
         told: set[str] = set()
+        next_word = started + 15
         while time.monotonic() - started < timeout:
             live = self._live()
             for name in COMPONENTS:
@@ -204,6 +206,9 @@ class Standalone:
             told |= healthy
             if told == set(COMPONENTS):
                 return
+            if time.monotonic() > next_word:
+                next_word += 15
+                self.tell(f"airflow   waiting for {', '.join(sorted(set(COMPONENTS) - told))}  {time.monotonic() - started:.0f} s")
             time.sleep(0.5)
         waiting = ", ".join(sorted(set(COMPONENTS) - told))
         self.stop()
@@ -267,7 +272,7 @@ def _parser(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def _fresh_key() -> str:
+def _fernet_key() -> str:
     from cryptography.fernet import Fernet
 
     return Fernet.generate_key().decode()

@@ -8,11 +8,13 @@ from random import Random
 
 from opstune.simulate.words import CODE_LETTERS, FIRST, SECOND
 
-_CODES = len(CODE_LETTERS) ** 4
-#: Coprime to every pool size used below, so that ``number * stride`` visits each value once.
-_STRIDES = {"service": 10_007, "tenant": 15_013, "code": 71_237}
+_BASE = len(CODE_LETTERS)
+_CODES = _BASE**3
+#: Codes an incident owns; things of different stems may share one.
+_PER_INCIDENT = 13
+#: Coprime to the sizes of the pools, so that ``number * stride`` visits each value once.
+_STRIDES = {"service": 10_007, "tenant": 15_013, "code": 8_191}
 _ROLES = ("api", "worker", "web", "sync", "core", "feed", "hub", "store")
-_SPACES = ("prod", "live", "apps", "team", "main", "ops")
 _CONTAINERS = ("server", "worker", "proxy", "cache", "main", "loader", "agent", "index", "sender", "reader")
 
 
@@ -20,8 +22,8 @@ _CONTAINERS = ("server", "worker", "proxy", "cache", "main", "loader", "agent", 
 class Names:
     """The service of incident ``number`` and all that belongs to it.
 
-    Unique while ``number`` stays below ``len(FIRST) * len(SECOND)``; every compound name holds the
-    service's two words or a four-letter code that no other incident has.
+    Every name holds the service's two words, or a code that no other incident uses with the same stems
+    (numbers below 47,000). At most 13 names of the same stems and 28 pods can be drawn.
     """
 
     number: int
@@ -37,8 +39,8 @@ class Names:
 
     @cached_property
     def namespace(self) -> str:
-        second, first = self._pair(_STRIDES["tenant"])
-        return f"{first}-{second}-{self.rng.choice(_SPACES)}"
+        first, second = self._pair(_STRIDES["tenant"])
+        return f"{second}-{first}"
 
     @cached_property
     def container(self) -> str:
@@ -48,29 +50,36 @@ class Names:
         return self.rng.choice([name for name in _CONTAINERS if name != self.container])
 
     def coded(self, *stems: str) -> str:
-        """A stem and a fresh code, as hosts, nodes, claims and clients are called."""
-        return f"{self.rng.choice(stems)}-{self._code()}"
+        """A stem and a code that no incident used with it, as hosts, nodes, claims and clients are called."""
+        codes = self._left.setdefault(stems, self._codes())
+        return f"{self.rng.choice(stems)}-{codes.pop()}"
 
     def pod(self) -> str:
-        return f"{self.deployment}-{self._code()}"
-
-    def _pair(self, stride: int) -> tuple[str, str]:
-        size = len(FIRST) * len(SECOND)
-        index = (self.number * stride + stride) % size
-        return FIRST[index // len(SECOND)], SECOND[index % len(SECOND)]
+        return f"{self.deployment}-{self._tails.pop()}"
 
     @cached_property
-    def _used(self) -> set[str]:
-        return set()
+    def _left(self) -> dict[tuple[str, ...], list[str]]:
+        return {}
 
-    def _code(self) -> str:
-        """Four letters: three of the incident's own number in a scrambled base, one that varies within it."""
-        while True:
-            index = ((self.number * len(CODE_LETTERS) + self.rng.randrange(len(CODE_LETTERS))) * _STRIDES["code"]) % _CODES
-            code = ""
-            for _ in range(4):
-                index, letter = divmod(index, len(CODE_LETTERS))
+    @cached_property
+    def _tails(self) -> list[str]:
+        return [first + second for first, second in zip(*(self.rng.sample(CODE_LETTERS, _BASE) for _ in "ab"), strict=True)]
+
+    def _pair(self, stride: int) -> tuple[str, str]:
+        lap, number = divmod(self.number, len(FIRST) * len(SECOND))
+        index = (number * stride + stride) % (len(FIRST) * len(SECOND))
+        return FIRST[index // len(SECOND)], SECOND[index % len(SECOND)] + (str(lap) if lap else "")
+
+    def _codes(self) -> list[str]:
+        """The incident's own codes in random order: its number in a scrambled base, three letters or more."""
+        lap, number = divmod(self.number, _CODES // _PER_INCIDENT)
+        codes = []
+        for own in range(_PER_INCIDENT):
+            index = ((number * _PER_INCIDENT + own) * _STRIDES["code"]) % _CODES
+            code = CODE_LETTERS[lap % _BASE] * (lap > 0)
+            for _ in range(3):
+                index, letter = divmod(index, _BASE)
                 code += CODE_LETTERS[letter]
-            if code not in self._used:
-                self._used.add(code)
-                return code
+            codes.append(code)
+        self.rng.shuffle(codes)
+        return codes

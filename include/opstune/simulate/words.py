@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from random import Random
@@ -9,31 +10,27 @@ from random import Random
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 FIRST = (
-    "amber autumn azure barley basalt birch bitter blue brass bright bronze calm cedar chalk cider clay clover cobalt "
-    "cold copper coral cotton crimson crystal dapple dawn deep distant dusk dusty early ebony elder ember fallow fern "
-    "flint foggy frost gentle ginger glass golden granite grassy green grey hazel heather hidden hollow honey humble "
-    "indigo iron island ivory ivy jade jolly juniper kindly lark late laurel lavender lemon light lilac lime linen "
-    "little lively lunar maple marble meadow mellow midnight mild mint misty modern mossy narrow nimble north nutmeg "
-    "oaken ocean olive opal orange orchid paper pearl pepper pewter pine plain plum polar poppy proud purple quiet "
-    "quick rapid raven ready red ripe river robin rocky rosy round royal ruby rustic saffron sage sandy scarlet shady "
-    "sharp silent silver simple sleepy slate small smooth snowy soft solar spring spruce steady steel still stone "
-    "sturdy summer sunny swift tall tawny teal tender thistle tidal tiny topaz tulip upper velvet violet walnut warm "
-    "western white wild willow winter wooden yellow young zesty"
+    "amber basalt bitter blue bold brave bright broad calm cedar clean clear clover cobalt cold cool copper coral "
+    "cotton crimson curious dark deep dry dusty eager early ember faint fair fast fresh frosty gentle glass golden "
+    "green grey happy hazel heavy hidden hollow honest huge idle indigo island ivory jade juniper late lazy light "
+    "little loose loud low lunar maple marble meadow mild modern narrow neat noisy odd pale paper plain polar polite "
+    "proud quick quiet rare ready red rich ripe river rough round rusty saffron sharp shy silent silver simple slow "
+    "small smooth soft solid spring steady stiff still stone strange strong summer sunny sweet tall thick thin tidal "
+    "tidy tiny upper velvet walnut warm wet white wide wild willow winter wise wooden yellow young"
 ).split()
 SECOND = (
-    "anchor anvil apple arch arrow badger bank barn barrel basin basket beacon beaver bell bench bird boat bottle "
-    "bridge brook bucket button cabin camel canal candle canyon castle cave chapel chest chimney circle cliff clock "
-    "cloud coast comet compass corner crane creek crow crown curtain desk dial door dove drum eagle engine falcon farm "
-    "feather ferry field finch flag flame flute forest fork forge fountain fox gallery garden gate glacier glove goose "
-    "grain grove hammer harbour harp hatch hawk hedge hill hinge horn horse inlet jacket jar kettle key kite ladder "
-    "lagoon lake lamp lantern leaf lever library lizard lock loom magnet mantle market mast meadow medal mill mirror "
-    "moose mound mountain needle nest oar orchard otter owl paddle palace panel parcel path pebble pencil piano pier "
-    "pigeon pillow pipe planet plough pocket pond porch port prairie pulley quarry quill rabbit raft ranch reef ridge "
-    "ring road robe roof rope rudder saddle sail school shelf shell ship shore signal spade spark spoon spruce stable "
-    "stage stair star station stove stream street summit swan table tailor temple tent thread tiger timber tower track "
-    "trail tram trunk tunnel turret valley vault vessel village wagon wall watch wave wharf wheel window wing wren yard"
+    "anchor arch badger bank barrel basket beacon blanket bridge bucket button candle canyon carpet castle channel "
+    "chapter circle clock cloud comet compass corner cradle desk dial door drawer drum edge engine falcon feather "
+    "fence ferry field finger flag flame flour flower folder forest frame garden gate glacier glove grain guide "
+    "hammer handle harbour hill horse house jacket journal kettle key kitchen kite ladder lagoon lake lantern leaf "
+    "letter lever library lock magnet market medal meter mirror motor mountain needle orchard otter oven packet paint "
+    "panel parcel path pattern pencil piano picture pillow pipe planet plate pocket port press puzzle quarry quill "
+    "rail reef ribbon ring road roof room rope row sail sample sand scale school screen sensor shelf ship shop signal "
+    "sleeve song spoon square stable stage stamp star station story stove street string summit switch table tail "
+    "thread ticket tile tool tower town track trail train tray tree trunk tunnel turret valley valve vessel village "
+    "visitor voice wagon wall watch wave weather wharf wheel window wire yard"
 ).split()
-CODE_LETTERS = "bcdfghjkmnpqrtvwxz2456789"
+CODE_LETTERS = "bcdfghjklmnpqrstvwxz23456789"
 
 
 def expand(rng: Random, template: str, slots: Mapping[str, object]) -> str:
@@ -45,17 +42,10 @@ def expand(rng: Random, template: str, slots: Mapping[str, object]) -> str:
 
 def readings(template: str) -> int:
     """How many texts a template stands for, slots apart."""
-    count, depth, alternatives = 1, 0, [0]
-    stack: list[tuple[int, int]] = []
-    del depth, alternatives
-    total = 0
-    for mark in template:
-        if mark == "[":
-            stack.append((count, total))
-            count, total = 1, 0
-        elif mark == "|":
-            count, total = 1, total + count
-        elif mark == "]":
-            before, sum_before = stack.pop()
-            count, total = before * (total + count), sum_before
-    return total + count
+    while _CHOICE.search(template):
+        template = _CHOICE.sub(lambda found: f"\0{sum(map(_product, found[1].split('|')))}\0", template)
+    return _product(template)
+
+
+def _product(part: str) -> int:
+    return math.prod(int(count) for count in part.split("\0")[1::2])

@@ -1,0 +1,108 @@
+"""Rules that take one value out of a raw record."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+
+from opstune.settings import Section
+
+MISSING: Any = object()
+_FIELD = re.compile(r"\{([^{}]+)\}")
+#: Clocks differ; what lies further ahead is a wrong date.
+_FUTURE = timedelta(days=1)
+#: Seconds since 1970 reach this in the year 5138, milliseconds did in 1973.
+_MILLISECONDS = 1e11
+
+
+class Rule(Section):
+    """Where one value comes from: a dotted path, a constant, or a template over the record."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    path: str | None = Field(None, alias="from")
+    value: Any = None
+    template: str | None = Field(None, description="text with {dotted.path} places")
+    map: dict[str, Any] | None = Field(None, description="lookup; without default or keep, another value is a fault")
+    keep: bool = Field(False, description="a value that the lookup does not list stays as it is")
+    default: Any = None
+    optional: bool = Field(False, description="leave the key out when there is no value")
+    parse_json: bool = Field(False, alias="json", description="the value is JSON text")
+    without: list[str] = Field(default_factory=list, description="keys to leave out of a mapping")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Rule:
+        given = [name for name in ("path", "value", "template") if name in self.model_fields_set]
+        if len(given) != 1:
+            raise ValueError("exactly one of from, value and template is needed")
+        return self
+
+    def of(self, record: Mapping[str, Any]) -> Any:
+        """The value, or ``MISSING``.
+
+        Raises:
+            ValueError: the value is not JSON or not in the lookup.
+        """
+        if "value" in self.model_fields_set:
+            return self.value
+        found = self._filled(record) if self.template is not None else look_up(record, self.path or "")
+        if self.parse_json and isinstance(found, str):
+            found = json.loads(found)
+        if self.without and isinstance(found, Mapping):
+            found = {key: value for key, value in found.items() if key not in self.without}
+        if self.map is not None and found is not MISSING:
+            found = self._mapped(found, self.map)
+        return self.default if found is MISSING and "default" in self.model_fields_set else found
+
+    def _mapped(self, found: Any, table: Mapping[str, Any]) -> Any:
+        if str(found) in table:
+            return table[str(found)]
+        if self.keep:
+            return found
+        if "default" in self.model_fields_set:
+            return MISSING
+        raise ValueError(f"{found!r} is not in the lookup {sorted(table)}")
+
+    def _filled(self, record: Mapping[str, Any]) -> Any:
+        values = {path: look_up(record, path) for path in _FIELD.findall(self.template or "")}
+        if any(value is MISSING for value in values.values()):
+            return MISSING
+        return _FIELD.sub(lambda found: str(values[found[1]]), self.template or "")
+
+
+def _as_rule(value: Any) -> Any:
+    return {"from": value} if isinstance(value, str) else value
+
+
+RuleOrPath = Annotated[Rule, BeforeValidator(_as_rule)]
+
+
+def look_up(record: Any, path: str) -> Any:
+    """The value at a dotted path; a key that holds dots itself wins. None and absent are both missing."""
+    if isinstance(record, Mapping) and path in record:
+        return MISSING if record[path] is None else record[path]
+    head, _, rest = path.partition(".")
+    if not rest or not isinstance(record, Mapping) or record.get(head) is None:
+        return MISSING
+    return look_up(record[head], rest)
+
+
+def moment(value: Any, now: datetime) -> datetime:
+    """A time in UTC from ISO text, a datetime, or seconds (milliseconds) since 1970."""
+    if value is None or value is MISSING:
+        raise ValueError("there is no time")
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
+        found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{value!r} is not a time; expected ISO 8601 or seconds since 1970") from None
+    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    if found > now + _FUTURE:
+        raise ValueError(f"{value!r} lies in the future")
+    return found

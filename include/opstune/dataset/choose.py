@@ -1,0 +1,131 @@
+"""What of the train split is trained on: caps, balance and minimum, and an incremental run's replay sample."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+from opstune import skills
+from opstune.dataset.split import SPLITS, Split
+from opstune.dataset.validate import Drop
+from opstune.errors import DataError
+from opstune.examples import Example
+from opstune.settings import DatasetSettings
+
+Parts = dict[Split, list[Example]]
+OVER_CAP = "over the skill's cap"
+OVER_MAXIMUM = "over the maximum"
+
+
+def label(example: Example) -> str:
+    """The class of an example's answer."""
+    return skills.get(example.skill).label(example.answer)
+
+
+def classes(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
+    """Skill → class → how many, the largest class first."""
+    found: dict[str, Counter[str]] = {}
+    for example in examples:
+        found.setdefault(example.skill, Counter())[label(example)] += 1
+    return {
+        skill: dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        for skill, counts in sorted(found.items())
+    }
+
+
+def cap(parts: Parts, maximum: int, caps: Mapping[str, int]) -> list[Drop]:
+    """Leave out the oldest examples of train beyond each skill's cap, then of train and validation beyond the maximum.
+
+    The test set is never touched: what was measured on once is measured on for ever.
+    """
+    dropped: list[Drop] = []
+    trained: tuple[Split, ...] = ("train",)
+    for skill, limit in sorted(caps.items()):
+        dropped += _newest_only(parts, trained, limit, OVER_CAP, {skill})
+    room = maximum - len(parts["test"])
+    every = {example.skill for examples in parts.values() for example in examples}
+    return dropped + _newest_only(parts, ("train", "validation"), max(room, 0), OVER_MAXIMUM, every)
+
+
+def _newest_only(
+    parts: Parts, splits: Collection[Split], limit: int, reason: str, of_skills: Collection[str]
+) -> list[Drop]:
+    subject = [example for split in splits for example in parts[split] if example.skill in of_skills]
+    excess = sorted(subject, key=lambda example: (example.occurred_at, example.id))[: max(len(subject) - limit, 0)]
+    gone = {example.id for example in excess}
+    for split in splits:
+        parts[split] = [example for example in parts[split] if example.id not in gone]
+    return [Drop.of(example, reason) for example in excess]
+
+
+def check(parts: Parts, settings: DatasetSettings) -> None:
+    """Refuse a dataset that is too small to teach or to measure, or where one class stands for all.
+
+    Raises:
+        DataError: says which number is short of which setting.
+    """
+    total = sum(len(parts[split]) for split in SPLITS)
+    if total < settings.minimum:
+        what = f"{total} usable examples are fewer than the {settings.minimum} that dataset.minimum asks for"
+        raise DataError(what, "dataset", "Collect more (collect.days_back, more sources), or lower dataset.minimum.")
+    for split in SPLITS:
+        if not parts[split] and getattr(settings.split, split) > 0:
+            raise DataError(
+                f"the {split} split is empty", "dataset", "Collect more, or raise its share in dataset.split."
+            )
+    tested = Counter(example.skill for example in parts["test"])
+    for skill in sorted({example.skill for examples in parts.values() for example in examples}):
+        if tested[skill] < settings.minimum_test:
+            what = (
+                f"{skill} has {tested[skill]} test examples, fewer than dataset.minimum_test ({settings.minimum_test})"
+            )
+            todo = "Collect more, take the skill out of dataset.skills, or lower dataset.minimum_test."
+            raise DataError(what, "dataset", todo)
+    for skill, counts in classes(parts["train"]).items():
+        (largest, n), of = next(iter(counts.items())), sum(counts.values())
+        if n > settings.max_class_share * of:
+            what = (
+                f"{n} of {of} training examples of {skill} are {largest!r} ({n / of:.0%}), "
+                f"more than the {settings.max_class_share:.0%} of dataset.max_class_share"
+            )
+            raise DataError(what, "dataset", "Collect other classes too, or raise dataset.max_class_share.")
+
+
+def incremental(
+    train: Sequence[Example], trained_before: Collection[str], replay_share: float, seed: int
+) -> tuple[list[Example], list[Example]]:
+    """New examples, and a sample of the old ones to replay: ``replay_share`` old for each new, by skill and class.
+
+    Raises:
+        DataError: nothing is new.
+    """
+    new = [example for example in train if example.id not in trained_before]
+    old = [example for example in train if example.id in trained_before]
+    if not new:
+        what = "no training example is new since the model that this one would start from"
+        raise DataError(what, "incremental dataset", "Collect first, or run a full retrain.")
+    return new, stratified(old, round(replay_share * len(new)), seed)
+
+
+def stratified(examples: Sequence[Example], size: int, seed: int) -> list[Example]:
+    """A seeded sample in which each class of each skill has its share, by largest remainders.
+
+    All of them when ``size`` is more than there are.
+    """
+    if size >= len(examples):
+        return list(examples)
+    strata: dict[tuple[str, str], list[Example]] = {}
+    for example in examples:
+        strata.setdefault((example.skill, label(example)), []).append(example)
+    exact = {key: size * len(members) / len(examples) for key, members in strata.items()}
+    taken = {key: int(share) for key, share in exact.items()}
+    for key in sorted(exact, key=lambda key: (taken[key] - exact[key], key))[: size - sum(taken.values())]:
+        taken[key] += 1
+    return [
+        example for key in sorted(strata) for example in sorted(strata[key], key=lambda e: _rank(e, seed))[: taken[key]]
+    ]
+
+
+def _rank(example: Example, seed: int) -> str:
+    return hashlib.sha256(f"{seed}:{example.id}".encode()).hexdigest()

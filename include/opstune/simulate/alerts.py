@@ -1,0 +1,160 @@
+"""One alert of an incident: its labels, its words, and the function that is right for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from opstune.simulate.kinds import CALM, CAUSES, INSISTS, KINDS, Kind
+from opstune.simulate.names import Names
+from opstune.simulate.words import SECOND, expand
+from opstune.skills.functions import NONE, functions
+
+#: Of all alerts this share needs no action, for one of these reasons.
+CALM_SHARE = 0.41
+_CALM_REASONS = ("resolved", *CALM)
+_INSIST_SHARE = 0.06
+#: A thing's label is not always called like the parameter it fills.
+_LABELS = {
+    "deployment": ("deployment", "workload"),
+    "volume": ("persistentvolumeclaim", "pvc"),
+    "host": ("instance", "host"),
+    "certificate": ("certificate", "secret_name"),
+    "instance": ("primary", "server"),
+    "cluster": ("cluster", "database"),
+    "group": ("consumergroup",),
+    "job": ("job_name", "cronjob"),
+    "client": ("client_id", "client"),
+    "gateway": ("gateway", "ingress"),
+}
+_SCRAPES = ("kube-state", "node", "probe", "apps", "edge", "push")
+_TEAMS = ("red", "blue", "green", "data", "edge", "core", "search", "money")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert with its truth. ``wrong`` is a plausible action that does not help, if its labels offer one."""
+
+    kind: str
+    cause: str
+    severity: str
+    status: str
+    summary: str
+    description: str
+    labels: dict[str, str]
+    function: str
+    parameters: dict[str, str]
+    wrong: tuple[str, dict[str, str]] | None = field(default=None)
+
+
+def draw(rng: Random, names: Names, kind: Kind, cause: str) -> Alert:
+    """An alert of this kind and cause on fresh things of the incident's service."""
+    things = _things(rng, names, kind)
+    slots = {**numbers(rng), **things, "service": names.service}
+    calm = rng.choice(_CALM_REASONS) if rng.random() < CALM_SHARE else ""
+    summary, description = _texts(rng, kind, cause, calm, slots)
+    function = kind.functions[cause]
+    others = [other for other in kind.functions.values() if other != function]
+    wrong = rng.choice(others)
+    return Alert(
+        kind=kind.alert,
+        cause=calm or cause,
+        severity="info" if calm == "drill" and rng.random() < 0.5 else rng.choice(("warning", "critical", "page")),
+        status="resolved" if calm == "resolved" else "firing",
+        summary=summary,
+        description=description,
+        labels=_labels(rng, names, kind, things),
+        function=NONE if calm else function,
+        parameters={} if calm else _parameters(function, things),
+        wrong=None if calm else (wrong, _parameters(wrong, things)),
+    )
+
+
+def numbers(rng: Random) -> dict[str, object]:
+    """Random numbers for the slots of a text."""
+    rev = rng.randint(12, 480)
+    return {
+        "n": rng.randint(2, 9),
+        "pct": rng.randint(71, 99),
+        "mins": rng.randint(6, 58),
+        "gib": rng.randint(2, 90),
+        "clock": f"{rng.randint(0, 23):02d}:{rng.randint(0, 59):02d}",
+        "rev": rev,
+        "old": rev - rng.randint(1, 3),
+    }
+
+
+def pick(rng: Random) -> tuple[Kind, str]:
+    """A kind and a cause; functions are drawn evenly first, so that no function is rare."""
+    function = rng.choice([name for name in functions() if name != NONE])
+    fitting = [(kind, cause) for kind in KINDS for cause, found in kind.functions.items() if found == function]
+    return rng.choice(fitting)
+
+
+def _texts(rng: Random, kind: Kind, cause: str, calm: str, slots: Mapping[str, object]) -> tuple[str, str]:
+    symptom, reason = expand(rng, kind.symptom, slots), expand(rng, CAUSES[cause], slots)
+    if calm in CALM:
+        excuse = expand(rng, CALM[calm], slots)
+        reason = excuse if rng.random() < 0.55 else rng.choice((f"{reason}. {excuse}", f"{excuse}. {reason}"))
+    elif not calm and rng.random() < _INSIST_SHARE:
+        reason = f"{reason}. {expand(rng, INSISTS, slots)}"
+    style = rng.random()
+    if style < 0.72:
+        return symptom, reason
+    return (f"{symptom}: {reason}", "") if style < 0.86 else (reason, symptom)
+
+
+def _things(rng: Random, names: Names, kind: Kind) -> dict[str, str]:
+    makers = {
+        "namespace": lambda: names.namespace,
+        "deployment": lambda: names.deployment,
+        "container": lambda: names.container,
+        "pod": names.pod,
+        "node": lambda: names.coded("node", "work", "line", "unit"),
+        "host": lambda: names.coded("host", "vm", "box", "rack"),
+        "mountpoint": lambda: f"/{rng.choice(('var', 'data', 'srv', 'mnt'))}/{rng.choice(SECOND)}",
+        "volume": lambda: names.coded("data", "vol", "disk", "shard"),
+        "certificate": lambda: names.coded("tls", "cert", "site", "seal"),
+        "cluster": lambda: f"{names.service}-db",
+        "instance": lambda: names.coded("pg", "sql", "db", "base"),
+        "group": lambda: f"{names.service}-readers",
+        "topic": lambda: names.coded("order", "event", "click", "mail"),
+        "job": lambda: names.coded("report", "list", "sweep", "bill", "count"),
+        "gateway": lambda: names.coded("gw", "entry", "front", "port"),
+        "client": lambda: names.coded("app", "user", "bot", "agent"),
+    }
+    return {thing: makers[thing]() for thing in kind.things.split()}
+
+
+def _labels(rng: Random, names: Names, kind: Kind, things: Mapping[str, str]) -> dict[str, str]:
+    """The things under their label names, two or three decoys among them, in any order."""
+    labels = {rng.choice(_LABELS.get(thing, (thing,))): value for thing, value in things.items()}
+    makers = {
+        "previous_pod": names.pod,
+        "exporter_pod": lambda: names.coded("exporter", "probe"),
+        "sidecar": names.other_container,
+        "dead_letter_topic": lambda: names.coded("dead", "failed"),
+        "device": lambda: f"/dev/sd{rng.choice('abcd')}{rng.randint(1, 4)}",
+        "rack": lambda: f"r{rng.randint(1, 40)}",
+        "issuer": lambda: rng.choice(("inner-ca", "outer-ca", "mesh-ca")),
+        "replica": lambda: names.coded("pg", "sql", "db", "base"),
+        "previous_job": lambda: names.coded("report", "list", "sweep", "bill", "count"),
+        "region_gateway": lambda: names.coded("gw", "entry", "front", "port"),
+        "previous_node": lambda: names.coded("node", "work", "line", "unit"),
+        "pod": names.pod,
+        "prometheus": lambda: rng.choice(("mon-a", "mon-b", "mon-c")),
+        "job": lambda: rng.choice(_SCRAPES),
+        "region": lambda: rng.choice(("eu-1", "eu-2", "us-1", "us-3", "ap-2")),
+        "team": lambda: rng.choice(_TEAMS),
+        "replicas": lambda: str(rng.randint(2, 24)),
+    }
+    general = ["prometheus", "job", "region", "team", "replicas"]
+    decoys = rng.sample(kind.decoys.split(), rng.choice((0, 1))) + rng.sample(general, rng.choice((1, 1, 2)))
+    labels |= {decoy: makers[decoy]() for decoy in decoys}
+    keys = rng.sample(list(labels), len(labels))
+    return {key: labels[key] for key in keys}
+
+
+def _parameters(function: str, things: Mapping[str, str]) -> dict[str, str]:
+    return {name: things[name] for name in functions()[function]}

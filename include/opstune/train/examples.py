@@ -1,0 +1,98 @@
+"""Examples as tokens: what the model reads, and where in it the loss counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from opstune.errors import DataError, OpstuneError
+from opstune.examples import Example
+from opstune.skills import get
+from opstune.skills.base import messages, target
+
+log = logging.getLogger(__name__)
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One example: the ids of prompt and answer, and where the answer begins."""
+
+    ids: list[int]
+    answer: int
+
+    @property
+    def labels(self) -> list[int]:
+        """The ids to learn; the prompt's places hold ``IGNORED``."""
+        return [IGNORED] * self.answer + self.ids[self.answer :]
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """All examples that fit, in their order, and the ids of those that do not."""
+
+    rows: list[Tokens]
+    too_long: list[str]
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(row.ids) for row in self.rows)
+
+
+def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> Tokenised:
+    """Every example in the base's chat template, the answer ended by the tokenizer's end of text.
+
+    Prompt and answer are tokenised apart, because a model is asked with the prompt alone. What the
+    template puts after the end of text (ChatML's newline) is never generated, so it is not learnt.
+
+    Args:
+        max_length: tokens of prompt and answer together; a longer example is left out, never cut.
+
+    Raises:
+        DataError: an example cannot become a prompt (it is named), or none fits.
+    """
+    pairs = [_texts(example, tokenizer) for example in examples]
+    encode = {"add_special_tokens": False, "return_attention_mask": False}
+    prompts = tokenizer([prompt for prompt, _ in pairs], **encode)["input_ids"] if pairs else []
+    answers = tokenizer([answer for _, answer in pairs], **encode)["input_ids"] if pairs else []
+    rows, too_long = [], []
+    for example, prompt, answer in zip(examples, prompts, answers, strict=True):
+        row = Tokens([*prompt, *_to_the_end(answer, tokenizer.eos_token_id)], len(prompt))
+        if len(row.ids) > max_length:
+            too_long.append(example.id)
+        else:
+            rows.append(row)
+    if not rows:
+        what = f"none of {len(examples)} training examples fits into {max_length} tokens"
+        raise DataError(what, "training file", "Raise max_length in the profile, or look at what was collected.")
+    if too_long:
+        log.warning(
+            "%d of %d examples are longer than %d tokens and were left out, the first is %s",
+            len(too_long), len(examples), max_length, too_long[0],
+        )  # fmt: skip
+    return Tokenised(rows, too_long)
+
+
+def _texts(example: Example, tokenizer: Any) -> tuple[str, str]:
+    """(prompt, answer) as text, in the chat template."""
+    try:
+        skill = get(example.skill)
+        answer = skill.answer_model.model_validate(example.answer) and target(example.answer)
+        chat = messages(skill, skill.context_model.model_validate(example.context).model_dump(exclude_unset=True))
+    except (OpstuneError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        todo = "Correct or remove it at its source, and build the dataset again."
+        raise DataError(f"example {example.id} cannot be trained on: {reason}", f"source {example.source}", todo) from error
+    prompt: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    whole: str = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": answer}], tokenize=False)
+    if not whole.startswith(prompt):
+        todo = "Use a base whose template puts the assistant's words after the generation prompt."
+        raise DataError("the base's chat template does not begin an answered chat with its question", "tokenizer", todo)
+    return prompt, whole[len(prompt) :]
+
+
+def _to_the_end(answer: list[int], end: int) -> list[int]:
+    return answer[: answer.index(end) + 1] if end in answer else [*answer, end]

@@ -1,0 +1,62 @@
+"""What the parent asks of the child: one JSON file, the whole interface between the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from opstune.train.profiles import Lora
+
+
+class Spec(BaseModel):
+    """One training. ``asked`` is the fingerprint of everything that decides the result."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    asked: str
+    base: Path
+    base_name: str
+    base_sha256: str
+    examples: Path
+    work: Path
+    parent: Path | None
+    profile: str
+    method: Literal["lora", "qlora"]
+    lora: Lora
+    epochs: float
+    max_steps: int | None
+    learning_rate: float
+    schedule: str
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    batch_size: int
+    accumulation: int
+    max_length: int
+    optimiser: Literal["adamw", "adamw_8bit"]
+    activation_checkpointing: bool
+    checkpoint_steps: int
+    keep_checkpoints: int
+    progress_seconds: float
+    seed: int
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples of one optimiser step, whatever fits into memory at once."""
+        return self.batch_size * self.accumulation
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.work / "checkpoints"
+
+    @property
+    def finished(self) -> Path:
+        return self.work / "finished"
+
+
+def split_batch(effective: int, largest: int) -> tuple[int, int]:
+    """(batch, accumulation) of the same effective batch, with the largest batch that divides it and fits."""
+    batch = max(size for size in range(1, min(effective, max(largest, 1)) + 1) if effective % size == 0)
+    return batch, effective // batch

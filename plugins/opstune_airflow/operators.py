@@ -1,0 +1,116 @@
+"""The stages that are more than a function: waiting for a turn, and work on a leased device."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
+from opstune_airflow import assets, catalog, lease, run_note, settings, tasks, turn
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from opstune.artifacts import Ref
+    from opstune.pipeline import Run
+    from opstune.train import Trainer
+
+
+class TurnSensor(BaseSensorOperator):
+    """Waits, holding no slot, until no other retrain runs; returns the plan that every stage follows.
+
+    The plan is ``{id, mode}``. The mode is settled here, once: an incremental retrain without a
+    champion to go on from becomes a full one.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(mode="reschedule", poke_interval=10, timeout=24 * 3600, **kwargs)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        task, run = context["ti"], context["dag_run"]
+        monthly = task.get_dr_count("retrain_monthly", states=["running", "queued"]) > 0
+        when = run.logical_date or run.run_after
+        if reason := turn.yields_to_monthly(run.dag_id, run.run_type == "scheduled", when, monthly):
+            task.xcom_push(key=run_note.KEY, value=reason)
+            raise AirflowSkipException(reason)
+        found = settings.load(context["params"], [settings.MLFLOW])
+        busy = turn.take(found.home, run.dag_id, run.run_id, lambda *held: _state(task, *held))
+        if busy:
+            self.log.info("One retrain at a time: waiting for %s to end.", busy)
+            return PokeReturnValue(False)
+        name = tasks.run_id(run.dag_id, run.run_id)
+        return PokeReturnValue(True, {"id": name, "mode": self._mode(context, name, found)})
+
+    def _mode(self, context: Context, name: str, found: Any) -> str:
+        asked = str(context["params"]["mode"])
+        if asked == "incremental":
+            from opstune.pipeline import Run
+
+            if Run(name, "incremental", found).parent is None:
+                reason = "There is no champion to go on from, so this incremental retrain became a full one."
+                self.log.info("%s", reason)
+                context["ti"].xcom_push(key=run_note.KEY, value=reason)
+                return "full"
+        return asked
+
+
+class DeviceOperator(BaseOperator):
+    """A stage that needs a device: the gpu pool limits how many, the lease says which."""
+
+    template_fields = ("plan", "refs")
+
+    def __init__(self, *, plan: Any, refs: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(pool=catalog.GPU_POOL, queue=catalog.GPU_QUEUE, **kwargs)
+        self.plan = plan
+        self.refs = refs
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        from opstune.artifacts import Ref
+
+        run = tasks.open_run(self.plan)
+        refs = {name: Ref.model_validate(ref) for name, ref in self.refs.items()}
+        holder = f"{context['ti'].task_id} of {run.id}"
+        with lease.device(run.settings.home / "leases", holder) as environment:
+            ref = self.work(run, refs, environment)
+        self.log.info("%s  %s", ref.path, "  ".join(f"{name} {value:g}" for name, value in ref.counts.items()))
+        return ref.model_dump()
+
+    def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
+        raise NotImplementedError
+
+
+class TrainOperator(DeviceOperator):
+    """Trains in a child process, which ends with the task whichever way the task ends."""
+
+    _trainer: Trainer | None = None
+
+    def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
+        from opstune import pipeline
+
+        ref = pipeline.run_training(run, refs["dataset"], started=self._remember, environment=environment)
+        assets.describe(assets.ADAPTER, sha256=ref.sha256, **ref.counts)
+        return ref
+
+    def on_kill(self) -> None:
+        if self._trainer:
+            self._trainer.stop()
+
+    def _remember(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+
+class EvaluateOperator(DeviceOperator):
+    """Base, champion and challenger on the test set, in this process on the leased device."""
+
+    def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
+        os.environ.update(environment)  # before anything opens the device
+        from opstune import pipeline
+
+        return pipeline.evaluate(run, refs["dataset"], refs["adapter"])
+
+
+def _state(task: Any, dag_id: str, run_id: str) -> str:
+    try:
+        return str(task.get_dagrun_state(dag_id, run_id))
+    except AirflowRuntimeError:  # the run was deleted
+        return ""

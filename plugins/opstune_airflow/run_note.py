@@ -1,0 +1,73 @@
+"""The note on a DAG run, where a person looks first: the verdict, or where the run broke.
+
+Tasks have no way to write it, so they leave sentences as XComs under the key ``note`` and this
+listener, which runs in the scheduler beside its database, puts them together when the run ends.
+
+It stays in the scheduler's own transaction, in a savepoint of the connection. Both other ways end the
+scheduler: a session of one's own (which every ``@provide_session`` method opens when it is given none)
+detaches its objects, and a savepoint of its session counts as a commit, which it forbids.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from airflow.listeners import hookimpl
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy.orm import Session
+
+KEY: Final = "note"
+_DAGS: Final = ("collect", "retrain_weekly", "retrain_monthly")
+_LONGEST: Final = 1000  # the column's width
+
+
+@hookimpl
+def on_dag_run_success(dag_run: DagRun) -> None:
+    _write(dag_run)
+
+
+@hookimpl
+def on_dag_run_failed(dag_run: DagRun) -> None:
+    _write(dag_run)
+
+
+def _write(dag_run: DagRun) -> None:
+    from airflow.models.dagrun import DagRunNote
+    from sqlalchemy import delete, insert, select
+    from sqlalchemy.orm import object_session
+
+    session = object_session(dag_run)
+    if session is None or dag_run.dag_id not in _DAGS:
+        return
+    with session.no_autoflush:
+        told = [*_left_by_tasks(session, dag_run), *_failures(session, dag_run)]
+    if not told:
+        return
+    connection = session.connection()
+    with connection.begin_nested():
+        mine = DagRunNote.dag_run_id == dag_run.id
+        written = connection.execute(select(DagRunNote.user_id).where(mine)).one_or_none()
+        if written and written.user_id:
+            return  # a person's own note
+        connection.execute(delete(DagRunNote).where(mine))
+        connection.execute(insert(DagRunNote).values(dag_run_id=dag_run.id, content="\n\n".join(told)[:_LONGEST]))
+
+
+def _left_by_tasks(session: Session, dag_run: DagRun) -> list[str]:
+    from airflow.models.xcom import XComModel
+    from sqlalchemy import select
+
+    mine = XComModel.dag_id == dag_run.dag_id, XComModel.run_id == dag_run.run_id, XComModel.key == KEY
+    rows = session.scalars(select(XComModel).where(*mine).order_by(XComModel.timestamp))
+    return [str(XComModel.deserialize_value(row)) for row in rows]
+
+
+def _failures(session: Session, dag_run: DagRun) -> list[str]:
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import select
+
+    mine = TaskInstance.dag_id == dag_run.dag_id, TaskInstance.run_id == dag_run.run_id, TaskInstance.state == "failed"
+    failed = sorted(set(session.scalars(select(TaskInstance.task_id).where(*mine))))
+    return [f"Failed in {', '.join(failed)}. The end of its log says what broke and what to do."] if failed else []

@@ -1,0 +1,111 @@
+"""From Airflow to the library's Settings: the form wins over the environment, connections become URLs.
+
+Connections are read where they are used and only those that are asked for: each costs a request.
+They never travel through XCom, and a URL shows itself as asterisks in any log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import opstune
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from opstune.settings import Settings
+
+MLFLOW: Final = "opstune_mlflow"
+_SCHEMES: Final = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "file": "file", "fs": "file"}
+
+# Field of the form → section and key of opstune.yaml.
+_FORM: Final = {
+    "profile": ("train", "profile"),
+    "epochs": ("train", "epochs"),
+    "learning_rate": ("train", "learning_rate"),
+    "max_steps": ("train", "max_steps"),
+    "days_back": ("collect", "days_back"),
+    "minimum": ("dataset", "minimum"),
+    "maximum": ("dataset", "maximum"),
+}
+
+
+def load(params: Mapping[str, Any], connections: Iterable[str] = ()) -> Settings:
+    """The settings of a run: its form over the environment over YAML, with these connections filled in.
+
+    Raises:
+        ConfigError: a key or value is wrong, with where it came from.
+    """
+    from opstune import settings as library
+
+    found = {name: url for name in connections if (url := connection_url(name))}
+    overrides: dict[str, Any] = {**form_overrides(params)}
+    if found:
+        overrides["connections"] = {name: {"url": url} for name, url in found.items()}
+    return library.load(overrides)
+
+
+def form_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The filled fields of the form, by section. An empty field leaves the configuration alone."""
+    overrides: dict[str, dict[str, Any]] = {}
+    for field, (section, key) in _FORM.items():
+        if params.get(field) is not None:
+            overrides.setdefault(section, {})[key] = params[field]
+    return overrides
+
+
+def connection_url(name: str) -> str | None:
+    """An Airflow connection as one URL, or none when there is no such connection."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return as_url(Connection.get(name))
+    except AirflowNotFoundException:
+        return None
+
+
+def as_url(connection: Connection) -> str:
+    """``type://login:password@host:port/schema``; a host that names its own scheme keeps it.
+
+    SQLite and file connections hold their path in the host field, as Airflow's own providers do.
+    """
+    kind = (connection.conn_type or "").replace("-", "_")
+    if kind in ("sqlite", "file", "fs"):
+        path = connection.host or json.loads(connection.extra or "{}").get("path", "")
+        return f"{_SCHEMES.get(kind, kind)}://{'/' if kind == 'sqlite' else ''}{path}"
+    host = connection.host or ""
+    scheme, _, rest = host.partition("://") if "://" in host else (_SCHEMES.get(kind, kind), "", host)
+    user = quote(connection.login or "", safe="")
+    secret = f":{quote(connection.password, safe='')}" if connection.password else ""
+    at = f"{user}{secret}@" if user or secret else ""
+    port = f":{connection.port}" if connection.port else ""
+    database = f"/{quote(connection.schema, safe='/')}" if connection.schema else ""
+    return f"{scheme}://{at}{rest}{port}{database}"
+
+
+def source_names() -> list[str]:
+    """The sources that are configured, by file name: a DAG file that is parsed may not read more than that."""
+    return _stems("sources")
+
+
+def profile_names() -> list[str]:
+    return _stems("profiles")
+
+
+def source_connections(source: str) -> list[str]:
+    """The connection that a source reads through, as its file names it."""
+    from opstune.settings import config_dir, read_yaml
+
+    named = read_yaml(config_dir() / "sources" / f"{source}.yaml").get("connection")
+    return [str(named)] if named else []
+
+
+def _stems(folder: str) -> list[str]:
+    # opstune.settings.config_dir, without the tenth of a second that pydantic-settings takes to import
+    config = Path(os.environ.get("OPSTUNE_CONFIG", Path(opstune.__file__).parents[1] / "config"))
+    return sorted(file.stem for file in (config / folder).glob("*.yaml"))

@@ -1,0 +1,143 @@
+"""One thin function a stage: context and dicts in, one call of the library, a dict out.
+
+The library is imported inside, when a task runs: DAG files import this module to be parsed.
+Refs travel through XCom as dicts; data never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+from opstune_airflow import assets, run_note, settings, verdict
+
+if TYPE_CHECKING:
+    from opstune.artifacts import Ref
+    from opstune.pipeline import Run
+
+log = logging.getLogger(__name__)
+
+JSON = dict[str, Any]
+
+
+def run_id(dag_id: str, airflow_run_id: str) -> str:
+    """The run's folder name: ``retrain_weekly-scheduled-2026-11-02T03-00-00``."""
+    plain = re.sub(r"\+00:00$", "", airflow_run_id)
+    return f"{dag_id}-{re.sub(r'[^A-Za-z0-9.]+', '-', plain)}"
+
+
+def open_run(plan: JSON) -> Run:
+    """The library's Run for the DAG run that this task belongs to."""
+    from opstune.pipeline import Run
+
+    return Run(plan["id"], plan["mode"], settings.load(get_current_context()["params"], [settings.MLFLOW]))
+
+
+def collect_source(source: str) -> JSON:
+    """Bring what is new in one source into the example store."""
+    from datetime import UTC, datetime, timedelta
+
+    from opstune import pipeline
+
+    context = get_current_context()
+    days_back = context["params"].get("days_back")
+    since = datetime.now(UTC) - timedelta(days=days_back) if days_back else None
+    report = pipeline.collect_source(source, settings.load(context["params"], settings.source_connections(source)), since)
+    context["label"] = f"{source}: off" if report.off else f"{source}: {report.new} new"
+    log.info("%s: %s", source, report.off or f"{report.new} new, {report.updated} updated, {report.quarantined} quarantined")
+    return report.model_dump(mode="json")
+
+
+def tell_examples(reports: list[JSON]) -> None:
+    """The end of a daily collection: the asset event that says what came in."""
+    counts = {key: sum(report[key] for report in reports) for key in ("new", "updated", "quarantined")}
+    off = [report["source"] for report in reports if report["off"]]
+    assets.describe(assets.EXAMPLES, **counts, off=off)
+    log.info("%s; sources that are off: %s", counts, ", ".join(off) or "none")
+
+
+def snapshot(plan: JSON, reports: list[JSON]) -> JSON:
+    """Freeze what this retrain sees."""
+    from opstune import pipeline
+    from opstune.collect import SourceReport
+
+    ref = pipeline.snapshot(open_run(plan), [SourceReport.model_validate(report) for report in reports])
+    return _made(assets.EXAMPLES, ref)
+
+
+def dataset(plan: JSON, examples: JSON) -> JSON:
+    """Clean and split; the test set stays what it was."""
+    from opstune import pipeline
+
+    return _made(assets.DATASET, pipeline.dataset(open_run(plan), _ref(examples)))
+
+
+def gate(plan: JSON, dataset: JSON, evaluation: JSON) -> JSON | None:
+    """The verdict; without promotion nothing is returned and the later stages are skipped."""
+    from opstune import pipeline
+
+    ref = pipeline.gate(open_run(plan), _ref(dataset), _ref(evaluation))
+    promoted = verdict.show(ref, pipeline.read_verdict(ref), "The challenger")
+    return ref.model_dump() if promoted else None
+
+
+def convert(plan: JSON, adapter: JSON) -> JSON:
+    """Merge and quantise into the GGUF that ships."""
+    from opstune import pipeline
+
+    ref = pipeline.convert(open_run(plan), _ref(adapter))
+    log.info("%s", ref.path / "model.gguf")
+    return ref.model_dump()
+
+
+def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON) -> JSON | None:
+    """The same test and the same gate on the GGUF: what ships must agree with what was tested."""
+    from opstune import pipeline
+
+    run = open_run(plan)
+    shipped = pipeline.evaluate_shipped(run, _ref(dataset), _ref(gguf))
+    ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation))
+    if not verdict.show(ref, pipeline.read_verdict(ref), "The GGUF that ships"):
+        return None
+    return {"shipped_evaluation": shipped.model_dump(), "shipped_verdict": ref.model_dump()}
+
+
+def register(plan: JSON, refs: JSON, shipped: JSON) -> str:
+    """Bundle, sign, and give it a version."""
+    from opstune import pipeline
+
+    run = open_run(plan)
+    version = pipeline.register(run, {name: _ref(ref) for name, ref in {**refs, **shipped}.items()})
+    assets.describe(assets.MODEL, version=version, run=run.id, mode=run.mode)
+    log.info("registered as %s", version)
+    return version
+
+
+def deploy(plan: JSON, version: str) -> None:
+    """Make the version the champion, unless the form said not to."""
+    context = get_current_context()
+    if not context["params"]["deploy"]:
+        reason = f"{version} is registered and waits: the form said not to deploy. `opstune models promote {version}` does."
+        context["ti"].xcom_push(key=run_note.KEY, value=reason)
+        raise AirflowSkipException(reason)
+    from opstune import pipeline
+
+    pipeline.deploy(open_run(plan), version)
+    assets.describe(assets.CHAMPION, version=version)
+    context["ti"].xcom_push(key=run_note.KEY, value=f"{version} is the champion now.")
+    log.info("%s is the champion now", version)
+
+
+def _ref(dumped: JSON) -> Ref:
+    from opstune.artifacts import Ref
+
+    return Ref.model_validate(dumped)
+
+
+def _made(asset: Any, ref: Ref) -> JSON:
+    assets.describe(asset, sha256=ref.sha256, **ref.counts)
+    log.info("%s  %s", ref.path, "  ".join(f"{name} {value:g}" for name, value in ref.counts.items()))
+    return ref.model_dump()

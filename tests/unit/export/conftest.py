@@ -1,0 +1,116 @@
+"""A model small enough to be taught three answers in two seconds, with a tokenizer trained as tiny-ops's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opstune import artifacts
+from opstune.artifacts import Ref
+from opstune.skills.base import SYSTEM
+
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TAUGHT = {
+    "pod checkout-1 restarts": '{"function":"restart_pod","pod":"checkout-1"}',
+    "disk of db-2 is full": '{"function":"clean_disk","host":"db-2"}',
+    "nothing to see": '{"function":"none"}',
+}
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A base folder and the sealed adapter that was trained on it."""
+
+    base: Path
+    adapter: Ref
+
+
+def chat(user: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """Where `make setup` keeps llama.cpp's converter."""
+    return Path(os.environ.get("OPSTUNE_TOOLS", Path(__file__).parents[3] / ".opstune" / "tools"))
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taught]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield _teach(tmp_path_factory.mktemp("taught"))
+    torch.set_num_threads(threads)
+
+
+def make_tokenizer() -> Any:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=381, initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator([*TAUGHT, *TAUGHT.values(), SYSTEM] * 10, trainer)
+    bpe.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE, model_max_length=512
+    )
+
+
+def _teach(folder: Path) -> Taught:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = make_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    base = folder / "base"
+    model = Qwen2ForCausalLM(config)
+    model.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    tuned = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
+    rows = []
+    for user, answer in TAUGHT.items():
+        prompt = tokenizer.apply_chat_template(chat(user), add_generation_prompt=True, return_dict=False)
+        target = tokenizer(answer + "<|im_end|>")["input_ids"]
+        rows.append((torch.tensor([prompt + target]), torch.tensor([[-100] * len(prompt) + target])))
+    optimizer = torch.optim.AdamW((p for p in tuned.parameters() if p.requires_grad), lr=5e-3)
+    for _ in range(30):
+        for ids, labels in rows:
+            tuned(input_ids=ids, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    adapter = folder / "adapter"
+    tuned.save_pretrained(adapter)
+    tokenizer.save_pretrained(adapter)
+    training = {"base_sha256": artifacts.sha256_file(base / "model.safetensors"), "quantisation": None}
+    (adapter / "training.json").write_text(json.dumps(training))
+    artifacts.seal(adapter, "adapter", {}, {"inputs": {}, "asked": "made in a test"})
+    return Taught(base, artifacts.open_ref(adapter))

@@ -5,7 +5,8 @@ USER root
 # llama-cpp-python has no wheel: it is compiled against this image
 RUN apt-get update \
     && apt-get install -y --no-install-recommends build-essential cmake git libgomp1 \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && install -d -o airflow -g root /var/lib/opstune /var/lib/mlflow /run/opstune
 USER airflow
 
 COPY --chown=airflow:root requirements.txt /opt/opstune/requirements.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG, TaskGroup
+
 from opstune_airflow import assets, catalog, form, settings, tasks
 from opstune_airflow.defaults import ARGS, at, judge, stage
 from opstune_airflow.operators import EvaluateOperator, TrainOperator, TurnSensor

@@ -1,6 +1,7 @@
 """What opstune registers with Airflow. Registration only; everything lives in opstune_airflow."""
 
 from airflow.plugins_manager import AirflowPlugin
+
 from opstune_airflow import run_note
 
 

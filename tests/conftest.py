@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-
 ROOT = Path(__file__).parents[1]
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("OPSTUNE_TOOLS", str(ROOT / ".opstune" / "tools"))
 
 
 @pytest.fixture(autouse=True)

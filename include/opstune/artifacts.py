@@ -27,6 +27,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from opstune.errors import IntegrityError
 
 MANIFEST = "manifest.json"
+_AGAIN = "Restore the file, or clear the stage that wrote it and run it again."
+_MODEL_FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.jinja", "vocab.json", "merges.txt")
 _TRACED_PACKAGES = ("torch", "transformers", "peft", "trl", "llama-cpp-python", "pyarrow", "rensa")
 
 
@@ -135,6 +137,12 @@ def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
     return fingerprint({name: entry["sha256"] for name, entry in files.items()})
 
 
+def model_sha256(folder: Path) -> str:
+    """One sha256 over a model's weights, configuration and tokenizer: what decides how it reads and answers."""
+    files = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
+    return content_hash({path.name: {"sha256": sha256_file(path)} for path in files})
+
+
 def find(folder: Path) -> Ref | None:
     """The ref of a finished folder, or none."""
     return open_ref(folder) if (folder / MANIFEST).is_file() else None
@@ -164,22 +172,35 @@ def verify(ref: Ref) -> Ref:
     Raises:
         IntegrityError: names the first file that changed, is missing, or was added.
     """
-    again = "Restore the file, or clear the stage that wrote it and run it again."
-    expected = open_ref(ref.path).manifest["files"]
-    if content_hash(expected) != ref.sha256:
-        raise IntegrityError(
-            f"{ref.path / MANIFEST} lists other files than the {ref.kind} was made with", ref.kind, again
-        )
-    for name, entry in expected.items():
-        path = ref.path / name
-        if not path.is_file():
-            raise IntegrityError(f"{path} is missing", ref.kind, again)
-        if sha256_file(path) != entry["sha256"]:
-            raise IntegrityError(f"{path} changed after it was written", ref.kind, again)
+    for name in _files_of(ref):
+        verify_file(ref, name)
     present = {str(path.relative_to(ref.path)) for path in ref.path.rglob("*") if path.is_file()} - {MANIFEST}
-    for name in sorted(present - set(expected)):
+    for name in sorted(present - set(_files_of(ref))):
         raise IntegrityError(f"{ref.path / name} was added after the {ref.kind} was sealed", ref.kind, "Remove it.")
     return ref
+
+
+def verify_file(ref: Ref, name: str) -> Path:
+    """Check one file of a ref, where the others were left behind, and return its path.
+
+    Raises:
+        IntegrityError: it changed or is missing.
+    """
+    path = ref.path / name
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing", ref.kind, _AGAIN)
+    if sha256_file(path) != _files_of(ref)[name]["sha256"]:
+        raise IntegrityError(f"{path} changed after it was written", ref.kind, _AGAIN)
+    return path
+
+
+def _files_of(ref: Ref) -> dict[str, dict[str, Any]]:
+    files: dict[str, dict[str, Any]] = open_ref(ref.path).manifest["files"]
+    if content_hash(files) != ref.sha256:
+        raise IntegrityError(
+            f"{ref.path / MANIFEST} lists other files than the {ref.kind} was made with", ref.kind, _AGAIN
+        )
+    return files
 
 
 @cache

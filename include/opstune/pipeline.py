@@ -6,6 +6,7 @@ its folder, its own settings and its MLflow run; what it does is its room's busi
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -18,11 +19,9 @@ from opstune import collect as collecting
 from opstune import dataset as datasets
 from opstune import evaluate as evaluating
 from opstune import export, tracking, train
-from opstune.artifacts import Ref
+from opstune.artifacts import Ref, write_text
 from opstune.collect import SourceReport
-from opstune.engines import Engine
-from opstune.engines.hugging_face import HuggingFaceEngine
-from opstune.engines.llama_cpp import LlamaCppEngine
+from opstune.engines.base import Engine
 from opstune.evaluate import Verdict
 from opstune.registry import Registry, Version
 from opstune.settings import Mode, Settings, config_dir
@@ -48,9 +47,20 @@ class Run:
         return Registry(self.settings.tracking_uri, self.settings.registry, self.settings.home)
 
     @property
+    def champion(self) -> Version | None:
+        """The champion as it was when the run began: what must be beaten. A run never competes with its own model."""
+        settled = self.folder / "champion.json"
+        if settled.is_file():
+            version = json.loads(settled.read_text())
+            return self.registry.show(version) if version else None
+        found = self.registry.champion()
+        write_text(settled, json.dumps(found.version if found else None))
+        return found
+
+    @property
     def parent(self) -> Version | None:
         """What an incremental retrain starts from: the champion. A full one starts from the base."""
-        return self.registry.champion() if self.mode == "incremental" else None
+        return self.champion if self.mode == "incremental" else None
 
     def tracked(self) -> AbstractContextManager[tracking.Tracker]:
         return tracking.run(self.settings.tracking_uri, self.settings.registry.experiment, self.id)
@@ -143,10 +153,10 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     """Base, champion and challenger on the frozen test set, decoded as production decodes."""
     settings = run.settings
     base = train.base_folder(train.load_profile(settings.train.profile))
-    champion = run.registry.champion()
+    champion = run.champion
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
     engines: dict[str, Callable[[], Engine]] = {
-        role: partial(HuggingFaceEngine, base, folder, settings=settings.evaluate)
+        role: partial(_hugging_face, base, folder, settings)
         for role, folder in adapters.items()
         if folder or role == "base"
     }
@@ -164,13 +174,13 @@ def convert(run: Run, adapter: Ref) -> Ref:
     """Merge the adapter and write the quantised GGUF that ships."""
     settings = run.settings
     base = train.base_folder(train.load_profile(settings.train.profile))
-    return export.convert(run.folder / "convert", adapter, base, settings.export, settings.home / "tools", SYSTEM)
+    return export.convert(run.folder / "convert", adapter, base, settings.export, settings.tools_dir, SYSTEM)
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
     """The same test set through llama.cpp, one request at a time, as it will be served."""
     settings = run.settings
-    engines = {"challenger": partial(LlamaCppEngine, gguf.path / "model.gguf", settings=settings.evaluate)}
+    engines = {"challenger": partial(_llama_cpp, gguf.path / "model.gguf", settings)}
     ref = evaluating.evaluate(run.folder / "evaluate_shipped", dataset, engines, settings.evaluate, {"gguf": gguf})
     _track_evaluation(run, ref, prefix="shipped")
     return ref
@@ -206,3 +216,21 @@ def read_verdict(ref: Ref) -> Verdict:
 def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:
     with run.tracked() as tracker:
         tracker.metrics({f"{prefix}.{name}": value for name, value in evaluation.counts.items()})
+
+
+def _hugging_face(base: Path, adapter: Path | None, settings: Settings) -> Engine:
+    from opstune.engines.hugging_face import HuggingFaceEngine  # torch takes seconds, and most stages need none
+
+    asked = settings.evaluate
+    return HuggingFaceEngine(
+        base, adapter, batch_size=asked.batch_size, max_new_tokens=asked.max_new_tokens, threads=asked.threads
+    )
+
+
+def _llama_cpp(gguf: Path, settings: Settings) -> Engine:
+    from opstune.engines.llama_cpp import LlamaCppEngine
+
+    asked, serve = settings.evaluate, settings.serve
+    return LlamaCppEngine(
+        gguf, context_tokens=serve.context_tokens, max_new_tokens=serve.max_new_tokens, threads=asked.threads
+    )

@@ -105,6 +105,7 @@ class ServeSettings(Section):
     """How a model answers."""
 
     context_tokens: int = Field(1024, ge=128)
+    max_new_tokens: int = Field(160, ge=1)
     threads: int = Field(2, ge=1)
 
 
@@ -161,6 +162,11 @@ class Settings(BaseSettings):
     @property
     def runs_dir(self) -> Path:
         return self.home / "runs"
+
+    @property
+    def tools_dir(self) -> Path:
+        """The GGUF converter; machines may share one copy through ``OPSTUNE_TOOLS``."""
+        return Path(os.environ.get("OPSTUNE_TOOLS", self.home / "tools"))
 
     @property
     def tracking_uri(self) -> str:

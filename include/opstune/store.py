@@ -70,7 +70,9 @@ class ExampleStore:
                 changed, counts = self._compare(wanted)
                 self._append(changed)
         except Timeout as error:
-            raise ServiceDown("the example store is locked by another process", str(self.root), "Let it finish.") from error
+            raise ServiceDown(
+                "the example store is locked by another process", str(self.root), "Let it finish."
+            ) from error
         return counts
 
     def compare(self, examples: Iterable[Example]) -> Upserted:
@@ -84,7 +86,8 @@ class ExampleStore:
     def listing(self) -> list[Part]:
         """Every part with its hash and rows: what a snapshot seals."""
         return [
-            Part(str(path.relative_to(self.root)), sha256_file(path), pq.read_metadata(path).num_rows) for path in self.parts()
+            Part(str(path.relative_to(self.root)), sha256_file(path), pq.read_metadata(path).num_rows)
+            for path in self.parts()
         ]
 
     def read(self) -> list[Example]:
@@ -118,7 +121,9 @@ class ExampleStore:
         for place, rows in groupby(ordered, key=lambda row: _place(row[0])):
             batch = list(rows)
             table = to_table(example for example, _ in batch)
-            path = _write_part(self.root / place, number, table.append_column("digest", pa.array([digest for _, digest in batch])))
+            path = _write_part(
+                self.root / place, number, table.append_column("digest", pa.array([digest for _, digest in batch]))
+            )
             self._digests[batch[0][0].source].update({example.id: digest for example, digest in batch})
             self._indexed.add(path)
 

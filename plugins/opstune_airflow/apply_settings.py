@@ -47,13 +47,17 @@ def _connection(asked: dict[str, Any]) -> Any:
     if asked.get("conn_uri"):
         return asked["conn_uri"]
     fields = {name: asked.get(name if name == "conn_type" else f"conn_{name}") for name in _FIELDS}
+    if isinstance(fields["extra"], dict):
+        fields["extra"] = json.dumps(fields["extra"])
     return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
 def main() -> int:
     """Write the settings file's pools, variables and connections into Airflow."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, nargs="?", default=Path(__file__).resolve().parents[2] / "airflow_settings.yaml")
+    parser.add_argument(
+        "file", type=Path, nargs="?", default=Path(__file__).resolve().parents[2] / "airflow_settings.yaml"
+    )
     parser.add_argument("--migrate", action="store_true", help="create or upgrade Airflow's tables first")
     parser.add_argument("--only", default=",".join(KINDS), help="which kinds, separated by commas")
     asked = parser.parse_args()

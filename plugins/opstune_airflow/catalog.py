@@ -9,21 +9,25 @@ TAGS: Final = ("opstune", "collect", "retrain", "scheduled", "model")
 GPU_POOL: Final = "gpu"
 GPU_QUEUE: Final = "gpu"
 RETRAINS: Final = ("retrain_weekly", "retrain_monthly")
+DAGS: Final = ("collect", *RETRAINS)
 
 WHEN_IT_FAILS: Final[dict[str, str]] = {
-    "turn": "It only waits: one retrain at a time. Its log names the run it waits for. If that run hangs, mark it failed.",
-    "collect": "A source did not answer, or its records do not fit its mapping. `opstune sources check` tells which and "
-    "why. What was read is kept; clear the task and it goes on from the watermark.",
-    "dataset": "Too few usable examples, one class crowding out the rest, or a file that changed after it was written. "
-    "The log says which number missed which limit of `opstune.yaml`.",
-    "train": "The last lines of the log say what broke. Out of memory and a killed trainer are tried again by themselves, "
-    "from the last complete checkpoint. A diverged loss is not: lower the learning rate in the form.",
-    "evaluate": "A model could not be measured, which says nothing about the model. Clear the task once the cause is mended.",
-    "gate": "A rejected model does **not** fail here: the run stays green, later tasks are skipped, and the reason is in "
-    "the run's note, in this task's log and in the report. Red means `gates.yaml` or the evaluation is broken.",
-    "convert": "The merge, the GGUF or its second measurement broke. A file that ships but measures worse than what was "
-    "tested is a rejection, not a failure.",
-    "register": "The tracking server or the keys. Nothing has been promoted. Clear the task: registering twice makes one version.",
+    "turn": "It only waits: one retrain at a time. Its log names the run it waits for. If that run hangs, mark it "
+    "failed.",
+    "collect": "A source did not answer, or its records do not fit its mapping. `opstune sources check` tells which "
+    "and why. What was read is kept; clear the task and it goes on from the watermark.",
+    "dataset": "Too few usable examples, one class crowding out the rest, or a file that changed after it was "
+    "written. The log says which number missed which limit of `opstune.yaml`.",
+    "train": "The last lines of the log say what broke. Out of memory and a killed trainer are tried again by "
+    "themselves, from the last complete checkpoint. A diverged loss is not: lower the learning rate in the form.",
+    "evaluate": "A model could not be measured, which says nothing about the model. Clear the task once the cause is "
+    "mended.",
+    "gate": "A rejected model does **not** fail here: the run stays green, later tasks are skipped, and the reason is "
+    "in the run's note, in this task's log and in the report. Red means `gates.yaml` or the evaluation is broken.",
+    "convert": "The merge, the GGUF or its second measurement broke. A file that ships but measures worse than what "
+    "was tested is a rejection, not a failure.",
+    "register": "The tracking server or the keys. Nothing has been promoted. Clear the task: registering twice makes "
+    "one version.",
     "deploy": "The champion is the one from before until this task is green. `opstune models list` shows who it is; "
     "`opstune models promote` moves it by hand.",
 }

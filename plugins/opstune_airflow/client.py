@@ -55,7 +55,13 @@ class Client:
 
     def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
         """Run these tasks of a run again, as the button does, without those behind them."""
-        asked = {"dry_run": False, "dag_run_id": run_id, "task_ids": task_ids, "only_failed": False, "reset_dag_runs": True}
+        asked = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": task_ids,
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
         self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", asked)
 
     def mark(self, dag_id: str, run_id: str, state: str) -> None:
@@ -75,7 +81,9 @@ class Client:
         end = time.monotonic() + timeout
         while (state := str(self.run(dag_id, run_id)["state"])) not in FINISHED:
             if time.monotonic() > end:
-                raise ServiceDown(f"{dag_id} {run_id} is still {state} after {timeout:.0f} s", "Airflow", "Look at it there.")
+                raise ServiceDown(
+                    f"{dag_id} {run_id} is still {state} after {timeout:.0f} s", "Airflow", "Look at it there."
+                )
             time.sleep(0.5)
         return state
 
@@ -89,7 +97,9 @@ class Client:
             found: dict[str, Any] = answer.json()
         except httpx.HTTPStatusError as error:
             said = error.response.text[:400]
-            raise ServiceDown(f"Airflow answered {error.response.status_code}: {said}", path, "Read the api-server's log.") from error
+            raise ServiceDown(
+                f"Airflow answered {error.response.status_code}: {said}", path, "Read the api-server's log."
+            ) from error
         except (httpx.HTTPError, ValueError) as error:
             raise ServiceDown(f"Airflow does not answer: {error}", path, "Is it up? `make up` starts it.") from error
         return found

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from airflow.sdk import CronTriggerTimetable, task
+
 from opstune_airflow import catalog, retries
 from opstune_airflow.notifier import FailureSummary
 

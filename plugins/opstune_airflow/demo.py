@@ -2,7 +2,7 @@
 
     python -m opstune_airflow.demo [--keep]
 
-State stands under OPSTUNE_HOME (default ``.demo``) and is made anew each time. The exit code is 0 only
+State stands under OPSTUNE_HOME and is made anew each time. The exit code is 0 only
 if Airflow's database calls both DAG runs a success and the first model was promoted as 1.0.0.
 """
 
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave Airflow's UI running")
     keep = parser.parse_args().keep
     logging.basicConfig(level=logging.WARNING)
-    os.environ.setdefault("OPSTUNE_HOME", ".demo")
+    os.environ.setdefault("OPSTUNE_HOME", ".opstune")
     airflow = Standalone(Path(os.environ["OPSTUNE_HOME"]), tell=_tell)
     try:
         clean(airflow)
@@ -78,12 +78,14 @@ def show(airflow: Standalone) -> bool:
         return False
     _say("One more week passes")
     write_history(history, settings.simulate, weeks_after=1)
-    facts["second_retrain_seconds"] = retrain(airflow, settings, "retrain_weekly", "The weekly retrain: on from 1.0.0 with the new week")
+    facts["second_retrain_seconds"] = retrain(
+        airflow, settings, "retrain_weekly", "The weekly retrain: on from 1.0.0 with the new week"
+    )
     champion = _registry(settings).champion()
     assert champion is not None
     ask(champion, settings)
-    (settings.home / MARK).write_text(json.dumps(facts))
-    _say(f"Set-up {facts['setup_seconds']:.0f} s, first retrain {first:.0f} s, second {facts['second_retrain_seconds']:.0f} s")
+    (settings.home / "demo_seconds.json").write_text(json.dumps(facts))
+    _say(", ".join(f"{name.replace('_', ' ')} {value:.0f}" for name, value in facts.items()))
     return True
 
 
@@ -98,12 +100,15 @@ def retrain(airflow: Standalone, settings: Settings, dag_id: str, title: str) ->
     client.wait_for_dag(dag_id)
     client.unpause(dag_id)
     run_id = client.trigger(dag_id)
+    _remember(settings.home, tasks.run_id(dag_id, run_id))
     if follow(client, airflow.log_folder, dag_id, run_id, _tell) != "success":
         failed = [task for task in client.tasks(dag_id, run_id) if task["state"] == "failed"]
         for task in failed[:1]:
             lines = client.log(dag_id, run_id, task["task_id"], max(task["try_number"], 1), task["map_index"])
             console.print("\n".join(lines[-25:]), markup=False)
-            raise OpstuneError(f"{dag_id} failed in {task['task_id']}", str(log_file(airflow.log_folder, dag_id, run_id, task)))
+            raise OpstuneError(
+                f"{dag_id} failed in {task['task_id']}", str(log_file(airflow.log_folder, dag_id, run_id, task))
+            )
         raise OpstuneError(f"{dag_id} failed", airflow.url, "Look at the run in Airflow.")
     run = client.run(dag_id, run_id)
     seconds = (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
@@ -122,7 +127,7 @@ def show_verdict(folder: Path) -> None:
     shipped = folder / "gate_shipped"
     decided = shipped if shipped.is_dir() else folder / "gate"
     verdict = read_verdict(open_ref(decided))
-    console.print(gate_table(verdict, "the GGUF that ships" if decided is shipped else "the challenger"))
+    console.print(table(verdict, "the GGUF that ships" if decided is shipped else "the challenger"))
     for what, path in (
         ("report", decided / "report.html"),
         ("dataset card", folder / "dataset" / "card.html"),
@@ -132,16 +137,17 @@ def show_verdict(folder: Path) -> None:
             _tell(f"{what:<13} {path}")
 
 
-def gate_table(verdict: Verdict, what: str) -> Table:
+def table(verdict: Verdict, what: str) -> Table:
     """Each line of a verdict: what was measured, how sure that is, what was asked."""
-    table = Table(title=f"Verdict on {what}: {verdict.verdict.replace('_', ' ')}", title_style="bold", title_justify="left")
-    for name in ("skill", "metric", "n", "value", "bound", "gate", "base", "champion", ""):
-        table.add_column(name, justify="right" if name in ("n", "value", "bound", "gate", "base", "champion") else "left")
-    for line in verdict.lines:
-        numbers = [_number(value) for value in (line.value, line.bound, line.threshold, line.base, line.champion)]
-        passed = {True: "[green]passed[/]", False: "[red]missed[/]", None: "[yellow]cannot say[/]"}[line.passed]
-        table.add_row(line.skill, line.metric, str(line.n), *numbers, passed)
-    return table
+    from opstune.evaluate import gate_table
+
+    rows = gate_table(verdict)
+    shown = Table(title=f"The verdict on {what}. {verdict.sentence}", title_style="bold", title_justify="left")
+    for column in rows[0] if rows else ():
+        shown.add_column(column, justify="left" if column == "line" else "right")
+    for row in rows:
+        shown.add_row(*row.values(), style="red" if row["passed"] == "NO" else None)
+    return shown
 
 
 def ask(champion: Version, settings: Settings) -> None:
@@ -165,7 +171,9 @@ def _unseen(champion: Version) -> Any:
     from opstune.tables import read_examples
 
     test = read_examples(champion.dataset / "test.parquet")
-    return next(example for example in test if example.skill == "remediation" and example.answer.get("function") != "none")
+    return next(
+        example for example in test if example.skill == "remediation" and example.answer.get("function") != "none"
+    )
 
 
 def _registry(settings: Settings) -> Any:
@@ -175,24 +183,33 @@ def _registry(settings: Settings) -> Any:
 
 
 def clean(airflow: Standalone) -> None:
-    """An empty home for the show, unless somebody else's work stands there.
+    """An empty home for the show: what the demo before this one made is thrown away, nothing else.
 
     Raises:
-        ConfigError: the folder holds something that no demo made.
+        ConfigError: work stands there that no demo made.
     """
-    airflow.stop()
     home = airflow.home
-    if home.is_dir() and any(home.iterdir()) and not (home / MARK).is_file():
-        raise ConfigError("OPSTUNE_HOME holds work that is not the demo's", str(home), "Point it at an empty folder.")
+    for folder, name in (("runs", "*"), ("models", "*"), ("examples", "*")):
+        other = {path.name for path in (home / folder).glob(name)} - (set(_made(home)) if folder == "runs" else set())
+        if other and (folder == "runs" or not (home / MARK).is_file()):
+            todo = "Give the demo a folder of its own: OPSTUNE_HOME=.demo make demo."
+            raise ConfigError(f"{folder}/{min(other)} is work that is not the demo's", str(home), todo)
+    airflow.stop()
     for path in home.iterdir() if home.is_dir() else ():
         if path.name not in KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     home.mkdir(parents=True, exist_ok=True)
-    (home / MARK).write_text("{}")
+    _remember(home)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _made(home: Path) -> list[str]:
+    """The runs that the demo made here."""
+    file = home / MARK
+    return list(json.loads(file.read_text())["runs"]) if file.is_file() else []
+
+
+def _remember(home: Path, *runs: str) -> None:
+    (home / MARK).write_text(json.dumps({"runs": [*_made(home), *runs]}))
 
 
 def _say(text: str) -> None:

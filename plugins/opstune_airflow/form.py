@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from airflow.sdk import Param
+
 from opstune_airflow import settings
 
 _WHAT: Final = "What to train"
@@ -34,7 +35,7 @@ def fields(mode: str) -> dict[str, Param]:
             type=["null", "string"],
             enum=[None, *profiles],
             title="Model profile",
-            description="The base model and how it is trained: a file of include/config/profiles. Empty: the configured one.",
+            description="The base model and how it is trained, a file of config/profiles. Empty: the configured one.",
             section=_WHAT,
         ),
         **days_back(),

@@ -42,7 +42,11 @@ def devices(environment: Mapping[str, str] = os.environ, nodes: Path = Path("/de
 
 @contextlib.contextmanager
 def device(
-    folder: Path, holder: str, choices: Sequence[str] | None = None, wait_seconds: float = 3600.0, poll_seconds: float = 2.0
+    folder: Path,
+    holder: str,
+    choices: Sequence[str] | None = None,
+    wait_seconds: float = 3600.0,
+    poll_seconds: float = 2.0,
 ) -> Iterator[dict[str, str]]:
     """Hold one device for the block; gives the environment that a process on it must run with.
 
@@ -90,7 +94,9 @@ def _acquire(folder: Path, choices: Sequence[str], wait_seconds: float, poll_sec
                 return name, lock
         held = "; ".join(f"{name} by {holder(folder, name)}" for name in choices)
         if time.monotonic() > end:
-            raise ServiceDown(f"no free device in {wait_seconds:.0f} s: {held}", socket.gethostname(), "Wait for them to end.")
+            raise ServiceDown(
+                f"no free device in {wait_seconds:.0f} s: {held}", socket.gethostname(), "Wait for them to end."
+            )
         if told != (told := ", ".join(choices)):
             log.info("waiting for a device: %s", held)
         time.sleep(poll_seconds)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseNotifier
+
 from opstune.errors import OpstuneError
 from opstune_airflow import settings
 from opstune_airflow.catalog import WHEN_IT_FAILS
@@ -41,9 +42,12 @@ def summary(context: Any, final: bool) -> dict[str, str]:
     attempt = f"attempt {task.try_number} of {task.max_tries + 1}"
     return {
         "what broke": error.what if isinstance(error, OpstuneError) else f"{type(error).__name__}: {error}",
-        "where": f"{task.dag_id}, {task.task_id}, run {run.run_id}, {attempt}" + (f", {error.where}" if getattr(error, "where", "") else ""),
+        "where": f"{task.dag_id}, {task.task_id}, run {run.run_id}, {attempt}"
+        + (f", {error.where}" if getattr(error, "where", "") else ""),
         "what was saved": saved(_run_folder(context)),
-        "what comes next": "Nothing. Later stages do not run and the champion stays." if final else "Airflow tries this task again.",
+        "what comes next": "Nothing. Later stages do not run and the champion stays."
+        if final
+        else "Airflow tries this task again.",
         "what to do": (getattr(error, "todo", "") or WHEN_IT_FAILS.get(stage, "")) if final else "Nothing yet.",
     }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+from airflow.sdk import BaseOperator, BaseSensorOperator, DagRunState, PokeReturnValue
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
+
 from opstune_airflow import assets, catalog, lease, run_note, settings, tasks, turn
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
     from opstune.artifacts import Ref
     from opstune.pipeline import Run
     from opstune.train import Trainer
@@ -111,6 +113,6 @@ class EvaluateOperator(DeviceOperator):
 
 def _state(task: Any, dag_id: str, run_id: str) -> str:
     try:
-        return str(task.get_dagrun_state(dag_id, run_id))
+        return DagRunState(task.get_dagrun_state(dag_id, run_id)).value
     except AirflowRuntimeError:  # the run was deleted
         return ""

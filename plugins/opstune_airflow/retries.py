@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+
 from opstune import errors
 
 RETRIES: Final = 3

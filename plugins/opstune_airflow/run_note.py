@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from airflow.listeners import hookimpl
 
+from opstune_airflow.catalog import DAGS
+
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from sqlalchemy.orm import Session
 
 KEY: Final = "note"
-_DAGS: Final = ("collect", "retrain_weekly", "retrain_monthly")
+
 _LONGEST: Final = 1000  # the column's width
 
 
@@ -39,7 +41,7 @@ def _write(dag_run: DagRun) -> None:
     from sqlalchemy.orm import object_session
 
     session = object_session(dag_run)
-    if session is None or dag_run.dag_id not in _DAGS:
+    if session is None or dag_run.dag_id not in DAGS:
         return
     with session.no_autoflush:
         told = [*_left_by_tasks(session, dag_run), *_failures(session, dag_run)]

@@ -17,10 +17,11 @@ import opstune
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
     from opstune.settings import Settings
 
 MLFLOW: Final = "opstune_mlflow"
-_SCHEMES: Final = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql", "file": "file", "fs": "file"}
+_SCHEMES: Final = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 # Field of the form → section and key of opstune.yaml.
 _FORM: Final = {
@@ -70,22 +71,24 @@ def connection_url(name: str) -> str | None:
 
 
 def as_url(connection: Connection) -> str:
-    """``type://login:password@host:port/schema``; a host that names its own scheme keeps it.
+    """``type://login:password@host:port/schema``, by the conventions of Airflow's own providers.
 
-    SQLite and file connections hold their path in the host field, as Airflow's own providers do.
+    SQLite holds its path in the host field, a file system in the extra ``path``, HTTP its scheme in the schema field.
     """
-    kind = (connection.conn_type or "").replace("-", "_")
-    if kind in ("sqlite", "file", "fs"):
-        path = connection.host or json.loads(connection.extra or "{}").get("path", "")
-        return f"{_SCHEMES.get(kind, kind)}://{'/' if kind == 'sqlite' else ''}{path}"
-    host = connection.host or ""
-    scheme, _, rest = host.partition("://") if "://" in host else (_SCHEMES.get(kind, kind), "", host)
-    user = quote(connection.login or "", safe="")
+    kind, host = connection.conn_type or "", connection.host or ""
+    if kind in ("file", "fs"):
+        return f"file://{json.loads(connection.extra or '{}').get('path') or host}"
+    if kind == "sqlite":
+        return f"sqlite:///{host}"
+    scheme, database = _SCHEMES.get(kind, kind), f"/{quote(connection.schema or '', safe='/')}"
+    if kind in ("http", "https"):
+        scheme, database = connection.schema or kind, ""
+    if "://" in host:
+        scheme, _, host = host.partition("://")
     secret = f":{quote(connection.password, safe='')}" if connection.password else ""
-    at = f"{user}{secret}@" if user or secret else ""
+    login = f"{quote(connection.login or '', safe='')}{secret}"
     port = f":{connection.port}" if connection.port else ""
-    database = f"/{quote(connection.schema, safe='/')}" if connection.schema else ""
-    return f"{scheme}://{at}{rest}{port}{database}"
+    return f"{scheme}://{login}{'@' if login else ''}{host}{port}{database if database != '/' else ''}"
 
 
 def source_names() -> list[str]:

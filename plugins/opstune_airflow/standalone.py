@@ -155,14 +155,19 @@ class Standalone:
             "plugins_folder": str(REPOSITORY / "plugins"),
             "simple_auth_manager_passwords_file": str(self.password_file),
         }
-        config["database"] = {"sql_alchemy_conn": f"sqlite:///{self.folder / 'airflow.db'}"}
+        # the driver gives a locked file 5 seconds, too few when training has both cores
+        config["database"] = {"sql_alchemy_conn": f"sqlite:///{self.folder / 'airflow.db'}?timeout=60"}
         config["logging"] = {"base_log_folder": str(self.log_folder)}
         previous = _parser(self.folder / "airflow.cfg")
         for section, key in (("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret")):
             kept = previous.get(section, key, fallback=None)
-            config.setdefault(section, {})[key] = kept or (_fernet_key() if key == "fernet_key" else secrets.token_hex(64))
+            config.setdefault(section, {})[key] = kept or (
+                _fernet_key() if key == "fernet_key" else secrets.token_hex(64)
+            )
         parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict({section: {k: v.replace("%", "%%") for k, v in keys.items()} for section, keys in config.items()})
+        parser.read_dict(
+            {section: {k: v.replace("%", "%%") for k, v in keys.items()} for section, keys in config.items()}
+        )
         with private_file(self.folder / "airflow.cfg") as file:
             parser.write(file)
         if not self.password_file.is_file():
@@ -173,7 +178,9 @@ class Standalone:
         command = [sys.executable, "-m", "opstune_airflow.apply_settings", "--migrate", "--only", "pools,variables"]
         log = self.log_folder / "database.log"
         with log.open("ab") as file:
-            done = subprocess.run(command, env=self.child_environment(), cwd=REPOSITORY, stdout=file, stderr=file, check=False)
+            done = subprocess.run(
+                command, env=self.child_environment(), cwd=REPOSITORY, stdout=file, stderr=file, check=False
+            )
         if done.returncode:
             raise ServiceDown("Airflow's database could not be prepared", str(log), "Its last lines say why.")
 
@@ -192,7 +199,7 @@ class Standalone:
 
     def _wait_until_healthy(self, port: int, started: float, timeout: float) -> None:
         told: set[str] = set()
-        next_word = started + 15
+        next_word = time.monotonic() + 15
         while time.monotonic() - started < timeout:
             live = self._live()
             for name in COMPONENTS:
@@ -205,10 +212,12 @@ class Standalone:
                 self.tell(f"airflow   {name:<14}  healthy  {time.monotonic() - started:.0f} s")
             told |= healthy
             if told == set(COMPONENTS):
+                _warm_up(port)
                 return
             if time.monotonic() > next_word:
-                next_word += 15
-                self.tell(f"airflow   waiting for {', '.join(sorted(set(COMPONENTS) - told))}  {time.monotonic() - started:.0f} s")
+                next_word = time.monotonic() + 15
+                missing = ", ".join(sorted(set(COMPONENTS) - told))
+                self.tell(f"airflow   waiting for {missing}  {time.monotonic() - started:.0f} s")
             time.sleep(0.5)
         waiting = ", ".join(sorted(set(COMPONENTS) - told))
         self.stop()
@@ -253,7 +262,7 @@ def private_file(path: Path) -> Iterator[IO[str]]:
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         yield file
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def _health(port: int) -> dict[str, str]:
@@ -264,6 +273,12 @@ def _health(port: int) -> dict[str, str]:
         return {}
     found = {name: (parts.get(key) or {}).get("status") or "starting" for key, name in _HEALTH.items()}
     return {"api-server": "healthy", **found} if parts else {}
+
+
+def _warm_up(port: int) -> None:
+    """The api-server builds the routes that tasks talk to on their first request, which takes seconds."""
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.patch(f"http://127.0.0.1:{port}/execution/task-instances/none/run", json={}, timeout=120)
 
 
 def _parser(path: Path) -> configparser.ConfigParser:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
+
 from opstune_airflow import assets, run_note, settings, verdict
 
 if TYPE_CHECKING:
@@ -45,9 +46,14 @@ def collect_source(source: str) -> JSON:
     context = get_current_context()
     days_back = context["params"].get("days_back")
     since = datetime.now(UTC) - timedelta(days=days_back) if days_back else None
-    report = pipeline.collect_source(source, settings.load(context["params"], settings.source_connections(source)), since)
-    context["label"] = f"{source}: off" if report.off else f"{source}: {report.new} new"
-    log.info("%s: %s", source, report.off or f"{report.new} new, {report.updated} updated, {report.quarantined} quarantined")
+    report = pipeline.collect_source(
+        source, settings.load(context["params"], settings.source_connections(source)), since
+    )
+    label = f"{source}: off" if report.off else f"{source}: {report.new} new"
+    context.update({"label": label})  # type: ignore[misc]  # a key of our own, for the label
+    log.info(
+        "%s: %s", source, report.off or f"{report.new} new, {report.updated} updated, {report.quarantined} quarantined"
+    )
     return report.model_dump(mode="json")
 
 
@@ -80,7 +86,7 @@ def gate(plan: JSON, dataset: JSON, evaluation: JSON) -> JSON | None:
     from opstune import pipeline
 
     ref = pipeline.gate(open_run(plan), _ref(dataset), _ref(evaluation))
-    promoted = verdict.show(ref, pipeline.read_verdict(ref), "The challenger")
+    promoted = verdict.show(ref, pipeline.read_verdict(ref), "the challenger")
     return ref.model_dump() if promoted else None
 
 
@@ -100,7 +106,7 @@ def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON) -> 
     run = open_run(plan)
     shipped = pipeline.evaluate_shipped(run, _ref(dataset), _ref(gguf))
     ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation))
-    if not verdict.show(ref, pipeline.read_verdict(ref), "The GGUF that ships"):
+    if not verdict.show(ref, pipeline.read_verdict(ref), "the GGUF that ships"):
         return None
     return {"shipped_evaluation": shipped.model_dump(), "shipped_verdict": ref.model_dump()}
 
@@ -120,7 +126,9 @@ def deploy(plan: JSON, version: str) -> None:
     """Make the version the champion, unless the form said not to."""
     context = get_current_context()
     if not context["params"]["deploy"]:
-        reason = f"{version} is registered and waits: the form said not to deploy. `opstune models promote {version}` does."
+        reason = (
+            f"{version} is registered and waits: the form said not to deploy. `opstune models promote {version}` does."
+        )
         context["ti"].xcom_push(key=run_note.KEY, value=reason)
         raise AirflowSkipException(reason)
     from opstune import pipeline

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-
 StateOf = Callable[[str, str], str]
 
 

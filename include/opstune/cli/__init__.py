@@ -16,10 +16,14 @@ app.add_typer(history.examples, name="examples")
 app.add_typer(history.history, name="history")
 app.add_typer(stages.dataset, name="dataset")
 app.add_typer(models.models, name="models")
-for command in (history.collect, stages.train, stages.evaluate, stages.gate, stages.convert, stages.retrain):
-    app.command()(command)
-for command in (models.deploy, models.ask):
-    app.command()(command)
+app.command()(history.collect)
+app.command()(stages.train)
+app.command()(stages.evaluate)
+app.command()(stages.gate)
+app.command()(stages.convert)
+app.command()(stages.retrain)
+app.command()(models.deploy)
+app.command()(models.ask)
 
 
 def main() -> None:

@@ -13,11 +13,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, Operati
 
 from opstune.artifacts import fingerprint
 from opstune.collect.rules import moment
-from opstune.collect.source import Raw
+from opstune.collect.source import ALWAYS, Raw
 from opstune.errors import ConfigError, OpstuneError, ServiceDown
 
 _BATCH = 1000
-_ALWAYS = datetime(1, 1, 1, tzinfo=UTC)
 
 
 class DatabaseReader:
@@ -28,7 +27,13 @@ class DatabaseReader:
     """
 
     def __init__(
-        self, source: str, url: str, query: str, watermark: str, overlap: timedelta, name: Callable[[Mapping[str, Any]], str | None]
+        self,
+        source: str,
+        url: str,
+        query: str,
+        watermark: str,
+        overlap: timedelta,
+        name: Callable[[Mapping[str, Any]], str | None],
     ) -> None:
         self.source = source
         self.query = query.strip().rstrip(";")
@@ -39,10 +44,11 @@ class DatabaseReader:
         self._highest: datetime | None = None
 
     def newest(self, happened: Callable[[Mapping[str, Any]], datetime | None]) -> datetime | None:
-        """The highest watermark; ``happened`` would need every row."""
-        query = f"SELECT max({self.watermark}) FROM ({self.query}) AS changes"
+        """The highest watermark that is not in the future; ``happened`` would need every row."""
+        query = f"SELECT max({self.watermark}) FROM ({self.query}) AS changes WHERE {self.watermark} <= :now"
+        bound = {"since": self._since(ALWAYS), "now": self._since(datetime.now(UTC))}
         with self._connected() as connection:
-            found = connection.execute(text(query), {"since": self._since(_ALWAYS)}).scalar()
+            found = connection.execute(text(query), bound).scalar()
         return _watermark(found)
 
     def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw]:
@@ -57,7 +63,7 @@ class DatabaseReader:
                 if found and (self._highest is None or found > self._highest):
                     self._highest = found
                 name = self._name(record) or fingerprint(record)[:16]
-                fault = "" if found else f"{self.watermark}: {record.get(self.watermark)!r} is not a time"
+                fault = "" if found else f"{self.watermark}: {record.get(self.watermark)!r} is no time of the past"
                 yield Raw("", f"row {name}", record, fault)
 
     def reached(self) -> dict[str, Any]:
@@ -67,7 +73,10 @@ class DatabaseReader:
         return (), ("",)
 
     def _since(self, since: datetime) -> Any:
-        """SQLite keeps times as text; the space sorts before ISO's T, so at worst a day is read again."""
+        """SQLite keeps times as text; the space sorts before ISO's T, so at worst a day is read again.
+
+        (strftime does not pad years before 1000.)
+        """
         return f"{since:%Y-%m-%d %H:%M:%S}".zfill(19) if self._engine.dialect.name == "sqlite" else since
 
     @contextmanager
@@ -101,12 +110,16 @@ def _translated(error: SQLAlchemyError, where: str) -> OpstuneError:
     told = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
     outage = isinstance(error, OperationalError) and not told.startswith(("no such", "near "))
     if outage or getattr(error, "connection_invalidated", False):
-        return ServiceDown(f"the database does not answer: {told}", where, "Check that it runs; the next run goes on from here.")
+        return ServiceDown(
+            f"the database does not answer: {told}", where, "Check that it runs; the next run goes on from here."
+        )
     return ConfigError(f"the query fails: {told}", where, "Correct the query in the source file.")
 
 
 def _watermark(value: Any) -> datetime | None:
+    """A watermark in UTC, none if it is no time of the past; a clock that is ahead does not reach beyond now."""
+    now = datetime.now(UTC)
     try:
-        return moment(value, datetime.max.replace(tzinfo=UTC) - timedelta(days=2))
+        return min(moment(value, now), now)
     except ValueError:
         return None

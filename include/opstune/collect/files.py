@@ -38,7 +38,7 @@ class FilesReader:
         return max((moment for moment in moments if moment), default=None)
 
     def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw]:
-        """All records of the files whose bytes differ from those at ``position``; ``floor`` is the caller's to apply."""
+        """Records of all files that differ from ``position``; what is before ``floor`` is the caller's to leave out."""
         self._hashes, self._read = {}, set()
         for path in self.files():
             name = self._name(path)
@@ -88,7 +88,9 @@ def root_of(url: str | None, home: Path) -> Path:
         return home
     parsed = urlparse(url)
     if parsed.scheme not in ("", "file"):
-        raise ConfigError(f"a connection to files begins with {parsed.scheme}://", "connection", "Give a path or a file:// URL.")
+        raise ConfigError(
+            f"a connection to files begins with {parsed.scheme}://", "connection", "Give a path or a file:// URL."
+        )
     return home / unquote(parsed.path)
 
 
@@ -100,7 +102,11 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any, str]]:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                cut = "" if line.endswith(b"\n") else "; the line is the file's last and has no end, so it may be half a line"
+                cut = (
+                    ""
+                    if line.endswith(b"\n")
+                    else "; the line is the file's last and has no end, so it may be half a line"
+                )
                 yield number, line.decode(errors="replace"), f"the line is not JSON ({error}){cut}"
                 continue
             yield number, record, "" if isinstance(record, dict) else "the line is no JSON object"

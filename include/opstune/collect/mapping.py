@@ -18,6 +18,10 @@ from opstune.examples import Example, example_id
 from opstune.settings import Section, config_dir, read_model
 from opstune.skills.functions import functions
 
+#: Characters of a wrong value that a reason quotes.
+_SHOWN = 80
+
+
 class Condition(Section):
     """Which records concern this source; the others are passed over."""
 
@@ -144,14 +148,22 @@ class Mapper:
             key = example_id(self.source, values["source_id"], self.skill.name)
             try:
                 return Example(
-                    id=key, skill=self.skill.name, source=self.source, context=context, answer=answer, metadata=metadata, **values
+                    id=key,
+                    skill=self.skill.name,
+                    source=self.source,
+                    context=context,
+                    answer=answer,
+                    metadata=metadata,
+                    **values,
                 )
             except ValidationError as error:
                 faults += _told("", error)
         todo = f"Correct the record, or config/sources/{self.source}.yaml, and collect again."
         raise DataError("; ".join(faults), self.name(record) or "a record without an id", todo)
 
-    def _values(self, prefix: str, rules: Mapping[str, Rule], record: Mapping[str, Any], faults: list[str]) -> dict[str, Any]:
+    def _values(
+        self, prefix: str, rules: Mapping[str, Rule], record: Mapping[str, Any], faults: list[str]
+    ) -> dict[str, Any]:
         values = {}
         for name, rule in rules.items():
             try:
@@ -175,7 +187,7 @@ class Mapper:
         try:
             return model.model_validate(values).model_dump(mode="json", exclude_unset=True)
         except ValidationError as error:
-            faults += _told(f"{part}.", error)
+            faults += _told(part, error)
             return {}
 
 
@@ -183,7 +195,8 @@ def _told(prefix: str, error: ValidationError) -> list[str]:
     """Each fault of a validation in words; long values cut."""
     told = []
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
+        key = ".".join([prefix, *map(str, fault["loc"])]).strip(".")
         got = repr(fault["input"])
-        told.append(f"{prefix}{key}: {fault['msg']}, got {got if len(got) <= 80 else got[:77] + '...'}".replace("::", ":"))
+        got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
+        told.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}, got {got}")
     return told

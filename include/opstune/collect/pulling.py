@@ -17,7 +17,7 @@ from opstune.collect.database import DatabaseReader
 from opstune.collect.files import FilesReader, root_of
 from opstune.collect.mapping import Mapper
 from opstune.collect.quarantine import Quarantine
-from opstune.collect.source import Raw, Reader
+from opstune.collect.source import ALWAYS, Raw, Reader
 from opstune.collect.watermark import Watermark
 from opstune.errors import ConfigError, DataError, OpstuneError, ServiceDown
 from opstune.examples import Example
@@ -99,7 +99,9 @@ class _Pass:
                 self.quarantined += self.quarantine.refuse(raw.scope, raw.origin, str(error), raw.record)
                 if self.refused == self.read - self.passed_over == _HOPELESS:
                     todo = f"Correct config/sources/{self.mapper.source}.yaml. The last fault: {error}"
-                    raise DataError(f"none of the first {_HOPELESS} records fits the mapping", self.mapper.source, todo) from error
+                    raise DataError(
+                        f"none of the first {_HOPELESS} records fits the mapping", self.mapper.source, todo
+                    ) from error
                 continue
             if example is None or example.occurred_at < self.floor:
                 self.passed_over += 1
@@ -130,7 +132,12 @@ class _Pass:
 
 
 def pull(
-    source: str, store: Path, settings: CollectSettings, connection: Connections, home: Path, since: datetime | None = None
+    source: str,
+    store: Path,
+    settings: CollectSettings,
+    connection: Connections,
+    home: Path,
+    since: datetime | None = None,
 ) -> SourceReport:
     """Collect what is new in a source since its watermark, or since ``since``.
 
@@ -163,12 +170,24 @@ def pull(
         watermark=_told(mark),
         seconds=round(time.monotonic() - started, 3),
     )
-    log.info("%s: %d read, %d new, %d updated, %d quarantined", source, run.read, run.kept.new, run.kept.updated, run.quarantined)
+    log.info(
+        "%s: %d read, %d new, %d updated, %d quarantined",
+        source,
+        run.read,
+        run.kept.new,
+        run.kept.updated,
+        run.quarantined,
+    )
     return report
 
 
 def check(
-    source: str, store: Path, settings: CollectSettings, connection: Connections, home: Path, since: datetime | None = None
+    source: str,
+    store: Path,
+    settings: CollectSettings,
+    connection: Connections,
+    home: Path,
+    since: datetime | None = None,
 ) -> SourceCheck:
     """Try a source without storing anything: is it connected, readable, and how much is new?
 
@@ -212,7 +231,9 @@ def _collect(
     return run, mark, standing
 
 
-def _start(mapper: Mapper, reader: Reader, last: Watermark | None, settings: CollectSettings, since: datetime | None) -> Watermark:
+def _start(
+    mapper: Mapper, reader: Reader, last: Watermark | None, settings: CollectSettings, since: datetime | None
+) -> Watermark:
     """Where to read from: the last watermark; the floor alone after a change of the mapping or with ``since``."""
     now = datetime.now(UTC)
     if since is not None:
@@ -221,7 +242,7 @@ def _start(mapper: Mapper, reader: Reader, last: Watermark | None, settings: Col
         return Watermark(mapping=mapper.fingerprint, floor=floor)
     if last is None:
         newest = reader.newest(lambda record: mapper.happened(record, now))
-        floor = min(newest or now, now) - timedelta(days=settings.days_back)
+        floor = newest - timedelta(days=settings.days_back) if newest else ALWAYS
         return Watermark(mapping=mapper.fingerprint, floor=floor)
     if last.mapping != mapper.fingerprint:
         log.info("%s: its mapping changed, so all of it is read again", mapper.source)

@@ -51,7 +51,9 @@ class Quarantine:
         except FileNotFoundError:
             return []
         except ValidationError as error:
-            raise IntegrityError(f"{self.path} is damaged", self.source, "Remove it and collect with --since.") from error
+            raise IntegrityError(
+                f"{self.path} is damaged", self.source, "Remove it and collect with --since."
+            ) from error
 
     def refuse(self, scope: str, origin: str, reason: str, raw: Any) -> bool:
         """Keep a record that was refused; true if it did not stand here before, as it is now."""

@@ -39,7 +39,7 @@ def snapshot(folder: Path, store: Path, reports: list[SourceReport]) -> Ref:
         made = {"asked": asked, "inputs": {}, "settings": {}, "reports": [report.model_dump() for report in reports]}
         artifacts.seal(partial, "examples", counts, made)
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return artifacts.open_ref(folder)

@@ -120,7 +120,7 @@ def _accept_assignment(match: re.Match[str]) -> bool:
 ASSIGNMENT = re.compile(
     rf"(?i)(?<![\w.-])(?P<key>[\w.-]*?(?:{_STRONG}|{_WEAK}))(?![\w-])(?:\\?[\"'])?"
     r"(?P<assign>[ \t]*(?:=>|:=|==?|:)[ \t]*)"
-    r"(?P<quote>\\?[\"'])?(?P<value>(?(quote)[^\"'\\\n]+|[^\s\"',;&)}\]]+))"
+    r"(?P<quote>\\?[\"'])?(?P<value>(?(quote)[^\"'\\\n]+|(?:[^\s\"',;&)}\]]|&(?!\w+=)|[)}\]](?=[^\s\"',;&)}\]]))+))"
 )
 _ASSIGNED = re.compile(r"(?:pass(?:word|wd|phrase)|pwd|key|token|secret|credentials?|auth|sig)\\?[\"']?[ \t]*[=:]")
 URL_PASSWORD = re.compile(r"[a-zA-Z][\w+.-]*://[^\s:/@\"'<>]*:(?P<value>[^\s/\"'<>]+)@")

@@ -4,8 +4,9 @@ A secret becomes ``<secret:kind>``. What an answer may have to repeat keeps its 
 pseudonym everywhere: an e-mail ``user-1f3a5b7c@example.org``, a private IPv4 another address of its range,
 a public one an address in 198.18.0.0/15 (RFC 2544, never routed), a public IPv6 one in 2001:db8::/32
 (RFC 3849), a configured name ``person-1f3a5b7c``. Host names stay: they are what on-call acts on, and so do
-networks, loopback and link-local addresses, which mean something. Pseudonyms are plain hashes, the same in every build so that duplicates stay duplicates; who can guess a value can
-confirm the guess, so a dataset stays as confidential as the history it came from.
+networks, loopback and link-local addresses, which mean something. Pseudonyms are plain hashes, the same in
+every build, so that duplicates stay duplicates; who can guess a value can confirm the guess, so a dataset
+stays as confidential as the history it came from.
 """
 
 from __future__ import annotations

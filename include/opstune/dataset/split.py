@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -123,35 +125,74 @@ def place(
     """Place every example by its component.
 
     Unseen components fall by a hash of their smallest group id, so that nothing else in the history
-    moves them. A seen component keeps the strongest split it was ever given (test, validation, train).
-    In one that now joins several, examples placed there before stay, validation moves up to test, and
-    train examples are left out of everything: models have been trained on them, so they may not be
-    tested, and they are too close to the test set to be trained on again.
+    moves them (see ``draw``). A seen component keeps the strongest split it was ever given: test, then
+    validation, then train. In one that now joins several, examples placed there before stay, validation
+    moves up to test, and train examples are left out of everything, with what is new there: models have
+    been trained on them, so they may not be tested, and they are too close to the test set to be trained
+    on again.
     """
     numbers = components([example.group_id for example in examples], pairs)
-    members: dict[int, list[int]] = {}
-    for position, number in enumerate(numbers):
-        members.setdefault(number, []).append(position)
-    splits: list[Split | None] = [None] * len(examples)
+    members: dict[int, list[Example]] = {}
+    for number, example in zip(numbers, examples, strict=True):
+        members.setdefault(number, []).append(example)
+    known = {number: _known(of, before) for number, of in members.items()}
+    strongest = {number: max(splits, key=SPLITS.index) for number, splits in known.items() if splits}
+    unseen = [
+        (_position(min(example.group_id for example in of), seed), number, len(of))
+        for number, of in members.items()
+        if number not in strongest
+    ]
+    standing = Counter(
+        {split: sum(len(members[n]) for n, side in strongest.items() if side == split) for split in SPLITS}
+    )
+    strongest |= draw(unseen, standing, shares)
     after = Assignments(dict(before.examples), dict(before.groups))
-    for positions in members.values():
-        groups = sorted({examples[position].group_id for position in positions})
-        known = {before.groups[group] for group in groups if group in before.groups}
-        known |= {split for position in positions if (split := before.examples.get(examples[position].id))}
-        strongest = max(known, key=SPLITS.index) if known else drawn(groups[0], shares, seed)
-        trained = strongest != "train" and "train" in known
-        for position in positions:
-            if not trained or before.of(examples[position]) not in (None, "train"):
-                splits[position] = after.examples[examples[position].id] = strongest
-        for group in () if trained else groups:
-            after.groups[group] = strongest
+    splits: list[Split | None] = []
+    for number, example in zip(numbers, examples, strict=True):
+        side = strongest[number]
+        trained = side != "train" and "train" in known[number]
+        if trained and before.of(example) in (None, "train"):
+            splits.append(None)
+            continue
+        splits.append(side)
+        after.examples[example.id] = side
+        if not trained:
+            after.groups[example.group_id] = side
     return Placed(splits, numbers, after)
 
 
-def drawn(key: str, shares: SplitShares, seed: int) -> Split:
-    """The split that a component's key falls into: its hash as a number from 0 to 1 against the shares."""
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    at = int.from_bytes(digest[:8], "big") / 2**64 * (shares.train + shares.validation + shares.test)
-    if at < shares.test:
-        return "test"
-    return "validation" if at < shares.test + shares.validation else "train"
+def draw(
+    unseen: Sequence[tuple[float, int, int]], standing: Mapping[Split, int], shares: SplitShares
+) -> dict[int, Split]:
+    """The splits of unseen components, each given as (position from 0 to 1, number, examples).
+
+    A component is in test when its position is below test's share, in validation below both, whatever
+    else there is. Only where that leaves a split with less than half or more than half again of its
+    share, as happens with few components of uneven size, the bound moves to come as near as it can.
+    """
+    total = sum(size for _, _, size in unseen) + sum(standing.values())
+    whole = shares.train + shares.validation + shares.test
+    rest, drawn, bound = sorted(unseen), dict[int, Split](), 0.0
+    held_out: list[tuple[Split, float]] = [("test", shares.test / whole), ("validation", shares.validation / whole)]
+    for split, share in held_out:
+        bound += share
+        wanted = share * total - standing[split]
+        sums = [0, *accumulate(size for _, _, size in rest)]
+        cut = sum(position < bound for position, _, _ in rest)
+        if abs(sums[cut] - wanted) > share * total / 2:
+            cut = min(range(len(sums)), key=lambda n: (abs(sums[n] - wanted), n))
+        drawn |= dict.fromkeys((number for _, number, _ in rest[:cut]), split)
+        rest = rest[cut:]
+    return drawn | dict.fromkeys((number for _, number, _ in rest), "train")
+
+
+def _known(examples: Sequence[Example], before: Assignments) -> set[Split]:
+    """Every split that an example of a component, or its group, was given before."""
+    by_id = {before.examples.get(example.id) for example in examples}
+    by_group = {before.groups.get(example.group_id) for example in examples}
+    return {split for split in by_id | by_group if split}
+
+
+def _position(key: str, seed: int) -> float:
+    """A key's place between 0 and 1: the first 8 bytes of its seeded sha256."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big") / 2**64

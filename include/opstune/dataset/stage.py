@@ -46,7 +46,7 @@ def build(
 
     def make(partial: Path) -> dict[str, float]:
         artifacts.verify(examples)
-        before = summary.read(artifacts.verify(champion).path) if champion else None
+        before = summary.read(artifacts.verify_file(champion, summary.FILE).parent) if champion else None
         records = list(read_snapshot(examples))
         with split.locked(splits):
             assigned = split.read(splits)

@@ -74,6 +74,7 @@ def summarise(
         "scrubbed": {"examples": curated.scrubbed.examples, "kinds": dict(sorted(curated.scrubbed.kinds.items()))},
         "lengths": _lengths(every),
         "parent": parent and _change(written, parent),
+        "not_repeated": len(curated.parts["train"]) - len(written["train"]),
         "train_ids": sorted(trained),
     }
 
@@ -98,7 +99,7 @@ def _weeks(written: Parts) -> list[dict[str, Any]]:
 
 
 def _lengths(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
-    """Words a skill's examples have, prompt and answer together: quantiles, and a histogram in 24 equal steps."""
+    """Words of each skill's examples, prompt and answer together: quantiles, and a histogram."""
     words: dict[str, list[int]] = {}
     for example in examples:
         words.setdefault(example.skill, []).append(len(text_of(example).split()))
@@ -106,12 +107,14 @@ def _lengths(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
 
 
 def _distribution(values: Sequence[int], bins: int = 24) -> dict[str, Any]:
-    step = max(1, -(-(values[-1] + 1) // bins))
-    histogram = [0] * bins
+    """Of sorted values. ``histogram`` counts from ``start`` on, each step ``step`` wide."""
+    start = values[0]
+    step = -(-(values[-1] - start + 1) // bins)
+    histogram = [0] * (-(-(values[-1] - start + 1) // step))
     for value in values:
-        histogram[value // step] += 1
+        histogram[(value - start) // step] += 1
     quantiles = {name: values[round(q * (len(values) - 1))] for name, q in (("median", 0.5), ("p95", 0.95))}
-    return {**quantiles, "max": values[-1], "step": step, "histogram": histogram}
+    return {**quantiles, "max": values[-1], "start": start, "step": step, "histogram": histogram}
 
 
 def _change(written: Parts, parent: Summary) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import torch
 from llguidance import LLTokenizer
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from opstune.engines.base import Answer, Case, parse
 from opstune.engines.decoding import Constraint, Constraints
@@ -132,6 +133,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _load(base: Path, adapter: Path | None, threads: int) -> _Model:
     torch.set_num_threads(threads)
+    disable_progress_bar()
     network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     if adapter is not None:
         network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
@@ -155,9 +157,13 @@ def _guided_tokenizer(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> LL
     if (state.get("normalizer") or {}).get("type") in ("NFC", "NFD", "NFKC", "NFKD"):
         state["normalizer"] = None
     state["truncation"] = state["padding"] = None
+    vocabulary_of_model = state["model"]["vocab"]
     for entry in state["added_tokens"]:
         if entry["special"]:
-            entry["content"] = f"\U000f0000{entry['id']}"
+            hidden = f"\U000f0000{entry['id']}"
+            if entry["content"] in vocabulary_of_model:  # a tokenizer trained with its control tokens lists them twice
+                vocabulary_of_model[hidden] = vocabulary_of_model.pop(entry["content"])
+            entry["content"] = hidden
     return LLTokenizer(json.dumps(state), n_vocab=vocabulary, eos_token=tokenizer.eos_token_id)
 
 

@@ -55,7 +55,7 @@ class Result(BaseModel):
 
 
 def export(spec: Spec) -> Result:
-    """All four steps; writes ``model.gguf``, ``Modelfile`` and the tokenizer to ``spec.out``."""
+    """All four steps; writes ``model.gguf`` and ``Modelfile`` to ``spec.out``."""
     seconds: dict[str, float] = {}
     merged, f16, gguf = spec.work / "merged", spec.work / "f16.gguf", spec.out / "model.gguf"
     with _timed(seconds, "merge"):
@@ -76,7 +76,6 @@ def export(spec: Spec) -> Result:
         check_tokens(gguf, [family.render(chat) for chat in chats], expected)
     context = int(AutoConfig.from_pretrained(merged).max_position_embeddings)
     (spec.out / "Modelfile").write_text(modelfile(family, spec.system, context))
-    tokenizer.save_pretrained(spec.out)
     sizes = {"f16_bytes": f16.stat().st_size, "bytes": gguf.stat().st_size}
     return Result(**sizes, family=family.name, seconds=seconds)
 

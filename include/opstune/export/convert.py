@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -53,11 +54,13 @@ def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, to
                 "out": out,
                 "work": Path(work),
                 "quantisation": settings.quantisation,
-                "nf4": training.get("quantisation") == "nf4",
+                "nf4": training["method"] == "qlora",
                 "system": system,
                 "threads": len(os.sched_getaffinity(0)),
             }
             result = _run(spec, Path(work))
+            for file in _tokenizer_files(adapter.path):
+                shutil.copy2(file, out / file.name)
         seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in result["seconds"].items())
         log.info("%s of %.1f MB (f16 %.1f MB): %s", settings.quantisation, result["bytes"] / 1e6, result["f16_bytes"] / 1e6, seconds)
         return {"bytes": result["bytes"], "f16_bytes": result["f16_bytes"]}
@@ -68,11 +71,15 @@ def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, to
 def _training(adapter: Ref, base: Path) -> dict[str, Any]:
     """What training wrote about itself, after the base was seen to be the one it names."""
     training: dict[str, Any] = json.loads((adapter.path / "training.json").read_text())
-    weights = base / "model.safetensors"
-    if weights.is_file() and artifacts.sha256_file(weights) != training["base_sha256"]:
-        todo = "Restore the base model, or train again on the new one."
-        raise IntegrityError(f"{weights} is not the base that the adapter was trained on", adapter.kind, todo)
+    if artifacts.model_sha256(base) != training["base_sha256"]:
+        todo = "Restore the base model, or train again on this one."
+        raise IntegrityError(f"{base} is not the base that the adapter was trained on", adapter.kind, todo)
     return training
+
+
+def _tokenizer_files(adapter: Path) -> list[Path]:
+    patterns = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "*.jinja")
+    return sorted({file for pattern in patterns for file in adapter.glob(pattern)})
 
 
 def _run(spec: Mapping[str, Any], work: Path) -> dict[str, Any]:

@@ -29,6 +29,9 @@ def merge(base: Path, adapter: Path, out: Path, nf4: bool) -> None:
 def _load(base: Path, dtype: torch.dtype, nf4: bool) -> Any:
     if not nf4:
         return AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
-    seen = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    # As train quantises: NF4 with its constants quantised too.
+    seen = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
     model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, quantization_config=seen, device_map={"": "cpu"})
     return model.dequantize()

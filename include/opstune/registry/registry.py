@@ -162,12 +162,15 @@ class Registry:
             os.replace(partial, folder)
             self._complete(bundle.read(folder))
         except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
             if facts.version not in self._registered():
-                shutil.rmtree(folder, ignore_errors=True)
-                with suppress(ServiceDown):
-                    self._catalogue.remove(facts.version)
+                self._withdraw(facts.version)
             raise
+
+    def _withdraw(self, version: str) -> None:
+        for folder in (self._models / f".{version}.partial", self._models / version):
+            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(ServiceDown):
+            self._catalogue.remove(version)
 
     def _complete(self, found: Version) -> None:
         """MLflow's entry and the ledger's line of a bundle that stands."""

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from opstune.engines.base import Answer, Case, Engine
+from opstune.engines.base import Answer, Case
 from opstune.errors import InputError
+from opstune.serve import engine
 from opstune.settings import ServeSettings
 
 
@@ -25,10 +26,5 @@ def ask(bundle: Path, skill: str, context: Mapping[str, Any], settings: ServeSet
     gguf = bundle / "gguf" / "model.gguf" if bundle.is_dir() else bundle
     if not gguf.is_file():
         raise InputError(f"{gguf} is not there", "ask", "Give the folder of a registered version or a GGUF file.")
-    return _load(gguf, settings).answer([Case(skill, context)], constrained=True)[0]
+    return engine.load(gguf, settings).answer([Case(skill, context)], constrained=True)[0]
 
-
-def _load(gguf: Path, settings: ServeSettings) -> Engine:
-    from opstune.engines.llama_cpp import LlamaCppEngine
-
-    return LlamaCppEngine(gguf, context_tokens=settings.context_tokens, threads=settings.threads)

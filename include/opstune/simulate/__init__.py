@@ -1,5 +1,6 @@
-"""The generated history: a made-up platform team whose truth is known, for the demo and the tests."""
+"""The generated history: a made-up platform team whose truth is known, for the demo, the tests and the benchmarks."""
 
+from opstune.simulate.examples import simulate_examples
 from opstune.simulate.history import TRUTH, UNTIL, Truth, write_history
 
-__all__ = ["TRUTH", "UNTIL", "Truth", "write_history"]
+__all__ = ["TRUTH", "UNTIL", "Truth", "simulate_examples", "write_history"]

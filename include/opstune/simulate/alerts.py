@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -12,7 +12,7 @@ from opstune.simulate.words import SECOND, expand
 from opstune.skills.functions import NONE, functions
 
 #: Of all alerts this share needs no action, for one of these reasons.
-CALM_SHARE = 0.41
+CALM_SHARE = 0.39
 _CALM_REASONS = ("resolved", *CALM)
 _INSIST_SHARE = 0.06
 #: A thing's label is not always called like the parameter it fills.
@@ -106,7 +106,7 @@ def _texts(rng: Random, kind: Kind, cause: str, calm: str, slots: Mapping[str, o
 
 
 def _things(rng: Random, names: Names, kind: Kind) -> dict[str, str]:
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "namespace": lambda: names.namespace,
         "deployment": lambda: names.deployment,
         "container": lambda: names.container,
@@ -128,9 +128,9 @@ def _things(rng: Random, names: Names, kind: Kind) -> dict[str, str]:
 
 
 def _labels(rng: Random, names: Names, kind: Kind, things: Mapping[str, str]) -> dict[str, str]:
-    """The things under their label names, two or three decoys among them, in any order."""
+    """The things under their label names, up to three decoys among them, in any order."""
     labels = {rng.choice(_LABELS.get(thing, (thing,))): value for thing, value in things.items()}
-    makers = {
+    makers: dict[str, Callable[[], str]] = {
         "previous_pod": names.pod,
         "exporter_pod": lambda: names.coded("exporter", "probe"),
         "sidecar": names.other_container,
@@ -150,7 +150,7 @@ def _labels(rng: Random, names: Names, kind: Kind, things: Mapping[str, str]) ->
         "replicas": lambda: str(rng.randint(2, 24)),
     }
     general = ["prometheus", "job", "region", "team", "replicas"]
-    decoys = rng.sample(kind.decoys.split(), rng.choice((0, 1))) + rng.sample(general, rng.choice((1, 1, 2)))
+    decoys = rng.sample(kind.decoys.split(), rng.choice((0, 0, 1))) + rng.sample(general, rng.choice((0, 1, 1, 2)))
     labels |= {decoy: makers[decoy]() for decoy in decoys}
     keys = rng.sample(list(labels), len(labels))
     return {key: labels[key] for key in keys}

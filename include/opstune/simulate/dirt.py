@@ -20,8 +20,8 @@ RATES = {
     "broken_action": 0.05,
     "broken_log": 0.03,
     "secret_in_alert": 0.08,
-    "secret_in_log": 0.04,
-    "secret_in_incident": 0.02,
+    "secret_in_log": 0.06,
+    "secret_in_incident": 0.03,
 }
 _FILLERS = ("again", "still", "now", "today", "once more", "as before", "here", "right now")
 _ALNUM = string.ascii_letters + string.digits
@@ -78,7 +78,13 @@ def _handling(rows: Rows, alert: Row) -> tuple[str, Row]:
     raise KeyError(alert["id"])
 
 
-def _handle(rows: Rows, alert: Row, like: tuple[str, Row], outcome: str = "success", call: tuple[str, dict[str, str]] | None = None) -> Row:
+def _handle(
+    rows: Rows,
+    alert: Row,
+    like: tuple[str, Row],
+    outcome: str = "success",
+    call: tuple[str, dict[str, str]] | None = None,
+) -> Row:
     """Write how ``alert`` was handled: as the given row tells, or by another call."""
     place, known = like
     at = datetime.fromisoformat(alert["starts_at"]) + timedelta(minutes=2)
@@ -142,17 +148,28 @@ def _break_action(rng: Random, rows: Rows, dirt: Dirt) -> None:
 
 def _break_log(rng: Random, rows: Rows, number: int, dirt: Dirt) -> None:
     """A line of the task log export that cannot become an example, or is no JSON at all."""
-    line: Row = {"id": f"TL-{number:06d}b", "at": stamp_of(rows), "task": "merge-nothing", "log": "ERROR: nothing", "finding": {
-        "message": "nothing", "category": "data", "severity": "low", "confidence": "high"}}  # fmt: skip
+    line: Row = {
+        "id": f"TL-{number:06d}b",
+        "at": _opened(rows),
+        "task": "merge-nothing",
+        "log": "ERROR: nothing",
+        "finding": {"message": "nothing", "category": "data", "severity": "low", "confidence": "high"},
+    }
     key, value = rng.choice(
-        (("log", 42), ("finding", None), ("at", "half past nine"), ("finding", {"category": "gremlins"}), ("_raw", '{"id": "TL-'))
+        (
+            ("log", 42),
+            ("finding", None),
+            ("at", "half past nine"),
+            ("finding", {"category": "gremlins"}),
+            ("_raw", '{"id": "TL-'),
+        )
     )
     line[key] = value
     rows.add("task_logs", line)
     dirt.note("broken_record", line["id"])
 
 
-def stamp_of(rows: Rows) -> str:
+def _opened(rows: Rows) -> str:
     return str(rows.of("incidents")[0]["opened_at"]).replace(" ", "T") + "+00:00"
 
 
@@ -175,7 +192,8 @@ def _leak_in_log(rng: Random, row: Row, dirt: Dirt) -> None:
 def _secret(rng: Random, dirt: Dirt) -> str:
     """A phrase with a secret or personal datum that is nobody's."""
     word = "".join(rng.choices(_ALNUM, k=rng.randint(14, 20)))
-    person = f"{rng.choice(('mira', 'tom', 'ada', 'jon'))}.{rng.choice(('river', 'stone', 'field'))}{rng.randint(10, 99)}@{rng.choice(('home', 'post', 'letters'))}.example"
+    name = f"{rng.choice(('mira', 'tom', 'ada', 'jon'))}.{rng.choice(('river', 'stone', 'field'))}"
+    person = f"{name}{rng.randint(10, 99)}@{rng.choice(('home', 'post', 'letters'))}.example"
     secret, phrase = rng.choice(
         (
             ("AKIA" + "".join(rng.choices(string.ascii_uppercase + string.digits, k=16)), "aws key {}"),

@@ -23,12 +23,16 @@ UNTIL = datetime(2026, 1, 5, tzinfo=UTC)
 TRUTH = "truth.json"
 TABLES = {
     "services": "name TEXT PRIMARY KEY, team TEXT, tier TEXT",
-    "incidents": "id TEXT PRIMARY KEY, opened_at TEXT, closed_at TEXT, service TEXT, namespace TEXT, tier TEXT, title TEXT, "
-    "symptom TEXT, impact TEXT, affected TEXT, state TEXT, severity TEXT, root_cause TEXT, mitigation TEXT, prevention TEXT, "
+    "incidents": "id TEXT PRIMARY KEY, opened_at TEXT, closed_at TEXT, service TEXT, namespace TEXT, tier TEXT, "
+    "title TEXT, "
+    "symptom TEXT, impact TEXT, affected TEXT, state TEXT, severity TEXT, root_cause TEXT, mitigation TEXT, "
+    "prevention TEXT, "
     "updated_at TEXT",
-    "alerts": "id TEXT PRIMARY KEY, incident_id TEXT, name TEXT, severity TEXT, status TEXT, summary TEXT, description TEXT, "
+    "alerts": "id TEXT PRIMARY KEY, incident_id TEXT, name TEXT, severity TEXT, status TEXT, summary TEXT, "
+    "description TEXT, "
     "labels TEXT, starts_at TEXT",
-    "remediation_actions": "id TEXT PRIMARY KEY, alert_id TEXT, function TEXT, parameters TEXT, outcome TEXT, executed_by TEXT, "
+    "remediation_actions": "id TEXT PRIMARY KEY, alert_id TEXT, function TEXT, parameters TEXT, outcome TEXT, "
+    "executed_by TEXT, "
     "executed_at TEXT, updated_at TEXT",
     "audit_log": "id TEXT PRIMARY KEY, at TEXT, actor TEXT, action TEXT, resource TEXT, result TEXT",
 }
@@ -51,7 +55,9 @@ class Truth(BaseModel):
     through: datetime
     incidents: int = 0
     sizes: dict[str, int] = Field(default_factory=dict)
-    usable: dict[str, list[str]] = Field(default_factory=dict, description="skill → ids of the rows that become examples")
+    usable: dict[str, list[str]] = Field(
+        default_factory=dict, description="skill → ids of the rows that become examples"
+    )
     dirt: dict[str, list[str]] = Field(default_factory=dict, description="kind → ids of the rows that carry it")
     secrets: list[str] = Field(default_factory=list)
 
@@ -91,10 +97,14 @@ def _standing(out: Path, settings: SimulateSettings, until: datetime | None) -> 
         end = (until or UNTIL).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         return Truth(**settings.model_dump(), until=end, through=end - timedelta(days=settings.days))
     except ValidationError as error:
-        raise ConfigError(f"{TRUTH} is not one that opstune wrote", str(out), "Remove the folder and write the history again.") from error
+        raise ConfigError(
+            f"{TRUTH} is not one that opstune wrote", str(out), "Remove the folder and write the history again."
+        ) from error
     same = SimulateSettings(seed=found.seed, days=found.days, incidents_per_day=found.incidents_per_day) == settings
     if not same or (until and until.astimezone(UTC).date() != found.until.date()):
-        raise ConfigError("a history of other settings stands here", str(out), "Remove the folder or ask for the same settings.")
+        raise ConfigError(
+            "a history of other settings stands here", str(out), "Remove the folder or ask for the same settings."
+        )
     return found
 
 
@@ -131,7 +141,8 @@ def _store(out: Path, database: sqlite3.Connection, rows: Rows) -> None:
         names = [column.split()[0] for column in columns.split(", ")]
         marks = ", ".join("?" * len(names))
         database.executemany(
-            f"INSERT OR REPLACE INTO {table} VALUES ({marks})", [[row[name] for name in names] for row in rows.of(table)]
+            f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+            [[row[name] for name in names] for row in rows.of(table)],
         )
     for name in FILES:
         _append(out / f"{name}.jsonl", rows.of(name))

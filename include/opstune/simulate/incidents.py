@@ -57,7 +57,11 @@ def write(seed: int, number: int, day: datetime) -> Rows:
             rows.add("agent_runs", agent_run(row, alert.function, alert.parameters, "success", handled), "remediation")
         else:
             person = rng.choice(_PEOPLE)
-            rows.add("remediation_actions", action(row, alert.function, alert.parameters, "success", handled, person), "remediation")
+            rows.add(
+                "remediation_actions",
+                action(row, alert.function, alert.parameters, "success", handled, person),
+                "remediation",
+            )
             rows.add("audit_log", _audit_row(row, alert.function, person, handled))
     if rng.random() < _LOG_SHARE:
         _task_log(rng, rows, names, incident, opened + timedelta(minutes=rng.randint(1, 60)))
@@ -67,7 +71,7 @@ def write(seed: int, number: int, day: datetime) -> Rows:
 def _alerts(rng: Random, names: Names) -> list[alerts.Alert]:
     """Three to six alerts: most show the incident's own cause on several things, some another."""
     kind, cause = alerts.pick(rng)
-    drawn = []
+    drawn: list[alerts.Alert] = []
     for _ in range(rng.choices((3, 4, 5, 6), (30, 30, 25, 15))[0]):
         if drawn and rng.random() < 0.45:
             other = rng.choice(KINDS)
@@ -114,6 +118,7 @@ def _alert_row(alert_id: str, incident_id: str, alert: alerts.Alert, started: da
         "description": alert.description,
         "labels": json.dumps(alert.labels),
         "starts_at": stamp(started),
+        "_right": (alert.function, alert.parameters),
         "_wrong": alert.wrong,
     }
 

@@ -28,40 +28,53 @@ class TaskLog:
 #: Nature of the error → how programs word it.
 _ERRORS = {
     "code": (
-        "[TypeError: unsupported operand in {task}|KeyError: '{word}' in {task}|AttributeError: {word} has no method {verb}|"
+        "[TypeError: unsupported operand in {task}|KeyError: '{word}' in {task}|AttributeError: {word} has no "
+        "method {verb}|"
         "IndexError: list index {n} out of range in {verb}_{word}|ZeroDivisionError in {verb}_{word}|"
-        "assertion failed in {verb}_{word} line {rev}|NameError: {word} is not defined|null pointer in {verb}_{word}:{rev}]"
+        "assertion failed in {verb}_{word} line {rev}|NameError: {word} is not defined|null pointer in "
+        "{verb}_{word}:{rev}]"
     ),
     "configuration": (
         "[unknown option {word}.{verb} in settings|missing setting {word}_{verb}|invalid value '{n}x' for {word}_size|"
-        "environment variable {word}_{verb} is not set|config file {word}.yaml not found|bad cron expression in {word}.yaml|"
+        "environment variable {word}_{verb} is not set|config file {word}.yaml not found|bad cron expression in "
+        "{word}.yaml|"
         "setting {word}_{verb} must be a number|profile {word} is not configured]"
     ),
     "data": (
-        "[column {word} has {n} nulls|row {rev} of {word}.csv has {n} fields, expected {mins}|duplicate key {rev} in table {word}|"
-        "cannot parse date '{rev}-{n}' in column {word}|schema of {word} changed: field {verb} is gone|file {word}.csv is empty|"
+        "[column {word} has {n} nulls|row {rev} of {word}.csv has {n} fields, expected {mins}|duplicate key "
+        "{rev} in table {word}|"
+        "cannot parse date '{rev}-{n}' in column {word}|schema of {word} changed: field {verb} is gone|file "
+        "{word}.csv is empty|"
         "value {rev} of {word} is out of range|checksum of {word}.parquet does not match]"
     ),
     "dependency": (
         "[No module named '{word}'|package {word} {n}.{mins} not found|could not resolve {word}>={n}.{mins}|"
-        "version conflict: {word} needs {verb}<{n}|image {word}:{rev} does not exist|shared library lib{word}.so.{n} is missing|"
+        "version conflict: {word} needs {verb}<{n}|image {word}:{rev} does not exist|shared library "
+        "lib{word}.so.{n} is missing|"
         "incompatible version of {word}: {n}.{mins}|lock file is out of date for {word}]"
     ),
     "network": (
         "[connection to {host} refused|connection reset by {host}|cannot resolve host {host}|no route to {host}|"
-        "{host} closed the connection|tls handshake with {host} failed|network to {host} is unreachable|broken pipe to {host}]"
+        "{host} closed the connection|tls handshake with {host} failed|network to {host} is unreachable|broken "
+        "pipe to {host}]"
     ),
     "permission": (
-        "[permission denied: /{word}/{verb}|access to bucket {word} denied|403 forbidden for {word}/{verb}|role {word} may not {verb}|"
-        "user {word} lacks privilege {verb}|401 unauthorized at {host}|token of {word} was rejected|not allowed to write {word}.csv]"
+        "[permission denied: /{word}/{verb}|access to bucket {word} denied|403 forbidden for {word}/{verb}|role "
+        "{word} may not {verb}|"
+        "user {word} lacks privilege {verb}|401 unauthorized at {host}|token of {word} was rejected|not allowed "
+        "to write {word}.csv]"
     ),
     "resource": (
-        "[out of memory: killed after {gib} GiB|no space left on /{word}|cannot allocate {gib} GiB|too many open files in {task}|"
-        "memory limit of {gib} GiB exceeded|disk quota of {word} exceeded|no free slot in pool {word}|java heap space exhausted]"
+        "[out of memory: killed after {gib} GiB|no space left on /{word}|cannot allocate {gib} GiB|too many open "
+        "files in {task}|"
+        "memory limit of {gib} GiB exceeded|disk quota of {word} exceeded|no free slot in pool {word}|java heap "
+        "space exhausted]"
     ),
     "timeout": (
-        "[{task} ran over its limit of {mins} minutes|query on {word} timed out after {mins}s|no answer from {host} within {mins}s|"
-        "deadline of {mins} minutes exceeded|lock on {word} not obtained in {mins}s|gave up waiting for {word} after {mins}s|"
+        "[{task} ran over its limit of {mins} minutes|query on {word} timed out after {mins}s|no answer from "
+        "{host} within {mins}s|"
+        "deadline of {mins} minutes exceeded|lock on {word} not obtained in {mins}s|gave up waiting for {word} "
+        "after {mins}s|"
         "{verb} took longer than {mins}s and was cancelled|heartbeat missed for {mins}s]"
     ),
 }
@@ -85,33 +98,52 @@ _CONSEQUENCES = {
     ),
 }
 _START = (
-    "[starting {task}|run {rev} of {task}|{task} started|begin {task} attempt {n}|loading {word} for {task}|queued {task} at priority {n}]"
+    "[starting {task}|run {rev} of {task}|{task} started|begin {task} attempt {n}|loading {word} for {task}|"
+    "queued {task} at priority {n}]"
 )
 _STEP = (
-    "[read {rev} rows of {word}|step {n} done in {mins}s|{verb} {word} finished|connected to {host}|using {gib} workers|"
+    "[read {rev} rows of {word}|step {n} done in {mins}s|{verb} {word} finished|connected to {host}|using {gib} "
+    "workers|"
     "wrote part {n} of {mins}|fetched {word} {rev}|cache of {word} is warm]"
 )
 _WARNING = (
-    "[option {word} is deprecated|slow answer from {host}: {mins}s|disk of {word} at {mins}%|{n} rows of {word} look odd|"
-    "retry {n} of 9 for {word} succeeded|memory at {mins}%|package {word} has a newer version|token of {word} expires in {n} days]"
+    "[option {word} is deprecated|slow answer from {host}: {mins}s|disk of {word} at {mins}%|{n} rows of {word} "
+    "look odd|"
+    "retry {n} of 9 for {word} succeeded|memory at {mins}%|package {word} has a newer version|token of {word} "
+    "expires in {n} days]"
 )
 _ECHO = (
-    "[task failed|{task} exited with code {n}|marking {task} as failed|traceback follows the first error|aborting {task}|"
+    "[task failed|{task} exited with code {n}|marking {task} as failed|traceback follows the first error|"
+    "aborting {task}|"
     "run {rev} ended in state failed|pipeline stopped at step {n}|cleaning up after failure]"
 )
 _TRACE = "[  at {verb}_{word} line {rev}|  in {word}.py line {rev}|  {verb}.{word}:{rev}]"
 _REASONS = {
-    "code": "a fault in the program itself", "configuration": "a setting is missing or wrong", "data": "the input is not as expected",
-    "dependency": "a package or image does not fit", "network": "a peer cannot be reached", "permission": "access was refused",
-    "resource": "memory or space ran out", "timeout": "it took too long",
-}  # fmt: skip
-_WORDS = (
-    "orders ledger stock prices catalog mails clicks visits refunds parcels routes meters rates claims badges forms photos "
-    "credits members tickets quotes scores tariffs budgets surveys seats coupons wages plans reviews"
-).split()
-_VERBS = "merge split load clean rank score join pack match align sort count draw trim check group".split()
+    "code": "a fault in the program itself",
+    "configuration": "a setting is missing or wrong",
+    "data": "the input is not as expected",
+    "dependency": "a package or image does not fit",
+    "network": "a peer cannot be reached",
+    "permission": "access was refused",
+    "resource": "memory or space ran out",
+    "timeout": "it took too long",
+}
+_WORD_LIST = (
+    "order parcel ticket letter meter route map list sample record member region plan picture paper journal "
+    "message price "
+    "stock guest room invoice claim photo score fee visit mail badge form"
+)
+_WORDS = tuple(_WORD_LIST.split())
+_VERB_LIST = "merge split load clean rank score join pack match align sort count draw trim check group"
+_VERBS = tuple(_VERB_LIST.split())
 #: Line formats: airflow-like, batch, build.
-_FORMATS = ("{day} {time} {level} {text}", "[{day}T{time}] {level} - {text}", "{time} {level} {text}", "{level}: {text}", "{time} [{level}] {text}")
+_FORMATS = (
+    "{day} {time} {level} {text}",
+    "[{day}T{time}] {level} - {text}",
+    "{time} {level} {text}",
+    "{level}: {text}",
+    "{time} [{level}] {text}",
+)
 _FORMAT_WEIGHTS = (1, 1, 3, 9, 2)
 
 
@@ -119,21 +151,24 @@ def draw(rng: Random, names: Names, at: datetime) -> TaskLog:
     """A log of four to seven lines that ends about ``at``."""
     task = f"{rng.choice(_VERBS)}-{names.service}"
     slots = {
-        **numbers(rng), "task": task, "word": f"{rng.choice(_WORDS)}", "verb": rng.choice(_VERBS),
+        **numbers(rng),
+        "task": task,
+        "word": f"{rng.choice(_WORDS)}",
+        "verb": rng.choice(_VERBS),
         "host": names.coded("host", "db", "api", "store"),
-    }  # fmt: skip
+    }
     category, severity = rng.choice(tuple(_ERRORS)), rng.choices(tuple(_CONSEQUENCES), (15, 30, 35, 20))[0]
     message = expand(rng, _ERRORS[category], slots)
     lines = [("INFO", _say(rng, _START, slots))]
     for _ in range(rng.choice((1, 1, 1, 2))):
-        level, template = rng.choice((("INFO", _STEP), ("WARNING", _WARNING), ("WARNING", _WARNING)))
+        level, template = rng.choice((("INFO", _STEP), ("WARN", _WARNING), ("WARN", _WARNING)))
         lines.append((level, _say(rng, template, slots)))
     lines.append(("ERROR", message))
     traced = rng.random() < 0.4
     if traced:
         lines.append(("", "  " + _say(rng, _TRACE, slots)))
     after = [("ERROR", _say(rng, _ECHO, slots))] if rng.random() < 0.5 else []
-    consequence = (rng.choice(("WARNING", "INFO", "ERROR")), _say(rng, _CONSEQUENCES[severity], slots))
+    consequence = (rng.choice(("WARN", "INFO", "ERROR")), _say(rng, _CONSEQUENCES[severity], slots))
     after.insert(rng.randint(0, len(after)), consequence)
     return TaskLog(
         task=task,

@@ -63,7 +63,9 @@ class Names:
 
     @cached_property
     def _tails(self) -> list[str]:
-        return [first + second for first, second in zip(*(self.rng.sample(CODE_LETTERS, _BASE) for _ in "ab"), strict=True)]
+        return [
+            first + second for first, second in zip(*(self.rng.sample(CODE_LETTERS, _BASE) for _ in "ab"), strict=True)
+        ]
 
     def _pair(self, stride: int) -> tuple[str, str]:
         lap, number = divmod(self.number, len(FIRST) * len(SECOND))

@@ -44,22 +44,29 @@ _IMPACT = {
         "[nobody can|no customer can|not one user can] [sign in|pay|order|open the site|use any function]|"
         "[all customers|all users|every region] [are locked out|see an error page|are down|lost the service]|"
         "[orders|payments|customer records|messages] [were lost for good|are lost|were overwritten without a copy]|"
-        "[customer data|private records|access keys] [leaked|became public|were shown to strangers|reached another tenant]"
+        "[customer data|private records|access keys] [leaked|became public|were shown to strangers|reached "
+        "another tenant]"
     ),
     "SEV-1": (
         "[checkout|search|upload|sign-up|payment by card|the main page] [is down|does not work|fails|is unusable] for "
         "[many customers|a whole region|most mobile users|half of the users]|"
-        "[many customers|a whole region|most mobile users|half of the users] cannot [order|search|upload|pay by card|sign up]"
+        "[many customers|a whole region|most mobile users|half of the users] cannot [order|search|upload|pay by "
+        "card|sign up]"
     ),
     "SEV-2": (
-        "[some users|a few customers|part of the users|one partner] [wait longer|see stale numbers|must retry|get late mails|"
-        "miss pictures]|[checkout|search|upload|sign-up|reporting] is [slow|delayed|patchy] for [some users|a few customers|one partner]|"
-        "[search|upload|export|reporting] [fails|is down], [a way round exists|a fallback serves it|users can use the old page]"
+        "[some users|a few customers|part of the users|one partner] [wait longer|see stale numbers|must retry|"
+        "get late mails|"
+        "miss pictures]|[checkout|search|upload|sign-up|reporting] is [slow|delayed|patchy] for [some users|a "
+        "few customers|one partner]|"
+        "[search|upload|export|reporting] [fails|is down], [a way round exists|a fallback serves it|users can "
+        "use the old page]"
     ),
     "SEV-3": (
         "[only staff|only an internal report|only a test system|only our dashboards] [is hindered|is affected|notices]|"
-        "[no user|no customer|nobody outside] [notices|is affected|is hindered]|[a spare|redundancy|the second copy] took over, "
-        "[users saw nothing|no user notices|no customer noticed]|[cosmetic only|internal tool only|a staging matter only]"
+        "[no user|no customer|nobody outside] [notices|is affected|is hindered]|[a spare|redundancy|the second "
+        "copy] took over, "
+        "[users saw nothing|no user notices|no customer noticed]|[cosmetic only|internal tool only|a staging "
+        "matter only]"
     ),
 }
 _AFFECTED = {"SEV-0": (88, 100), "SEV-1": (31, 64), "SEV-2": (4, 18), "SEV-3": (0, 1)}
@@ -67,89 +74,139 @@ _TIERS = {"SEV-0": "1 1 1 2", "SEV-1": "1 1 2 2", "SEV-2": "1 2 2 3", "SEV-3": "
 _CAUSES = (
     _Cause(
         "[{service} fails since a change|bad release of {service}|{service} broke after a rollout]",
-        "[errors began with|trouble set in right after|calls fail since] [release|revision|version] {rev}[ of {deployment}|]",
-        "release {rev} of {service} is faulty", "roll back {deployment}", "canary every release of {service}",
+        "[errors began with|trouble set in right after|calls fail since] [release|revision|version] {rev}[ of "
+        "{deployment}|]",
+        "release {rev} of {service} is faulty",
+        "roll back {deployment}",
+        "canary every release of {service}",
     ),
     _Cause(
         "[{service} hangs|a frozen {service} process|{service} stopped answering]",
-        "[{pod} hangs|{pod} is deadlocked|{pod} makes no progress] [since {clock}|for {mins} minutes|while its siblings work]",
-        "pod {pod} is deadlocked", "restart {pod}", "add a liveness probe to {deployment}",
+        "[{pod} hangs|{pod} is deadlocked|{pod} makes no progress] [since {clock}|for {mins} minutes|while its "
+        "siblings work]",
+        "pod {pod} is deadlocked",
+        "restart {pod}",
+        "add a liveness probe to {deployment}",
     ),
     _Cause(
         "[{service} is overrun|{service} cannot keep up|too much traffic for {service}]",
-        "[traffic|demand|the call rate] is {n} times [the usual|normal|the forecast], [all replicas are busy|cpu at {pct}%]",
-        "traffic exceeds the capacity of {service}", "scale out {deployment}", "raise the replica ceiling of {service}",
+        "[traffic|demand|the call rate] is {n} times [the usual|normal|the forecast], [all replicas are busy|cpu "
+        "at {pct}%]",
+        "traffic exceeds the capacity of {service}",
+        "scale out {deployment}",
+        "raise the replica ceiling of {service}",
     ),
     _Cause(
         "[{service} keeps restarting|{service} runs out of memory|memory trouble in {service}]",
         "[{container} was killed for memory|out of memory kills of {container}|the kernel ended {container}] {n} times",
-        "memory limit of {container} is too low", "raise the memory limit of {container}", "review limits each quarter",
+        "memory limit of {container} is too low",
+        "raise the memory limit of {container}",
+        "review limits each quarter",
     ),
     _Cause(
         "[a machine of {service} fails|broken hardware under {service}|{service} on a bad machine]",
         "{node} [logs|reports|shows] [disk|memory|bus|io] errors since {clock}",
-        "hardware of {node} is failing", "drain {node}", "replace machines at first errors",
+        "hardware of {node} is failing",
+        "drain {node}",
+        "replace machines at first errors",
     ),
     _Cause(
         "[{service} cannot write|{service} has no space|storage of {service} is full]",
         "[{volume} is full|no space is left on {volume}|{volume} is at 100%] since {clock}",
-        "volume {volume} is full", "expand {volume}", "forecast growth of {volume}",
+        "volume {volume} is full",
+        "expand {volume}",
+        "forecast growth of {volume}",
     ),
     _Cause(
         "[{service} is not trusted|clients refuse {service}|tls errors at {service}]",
-        "[{certificate} expired|{certificate} ran out|validity of {certificate} ended] [at {clock}|this morning|{n} hours ago]",
-        "certificate {certificate} expired", "renew {certificate}", "automate renewal and alert earlier",
+        "[{certificate} expired|{certificate} ran out|validity of {certificate} ended] [at {clock}|this morning|"
+        "{n} hours ago]",
+        "certificate {certificate} expired",
+        "renew {certificate}",
+        "automate renewal and alert earlier",
     ),
     _Cause(
         "[{service} database trouble|writes of {service} fail|the store behind {service} is down]",
-        "[primary {instance} refuses writes|primary {instance} is gone|primary {instance} crashed] [since {clock}|{n} times today]",
-        "database primary {instance} failed", "fail over from {instance}", "rehearse failover each month",
+        "[primary {instance} refuses writes|primary {instance} is gone|primary {instance} crashed] [since "
+        "{clock}|{n} times today]",
+        "database primary {instance} failed",
+        "fail over from {instance}",
+        "rehearse failover each month",
     ),
     _Cause(
         "[{service} works on old data|messages of {service} pile up|{service} is behind]",
-        "[{topic} is not consumed|nobody reads {topic}|the consumer of {topic} stands still] [since {clock}|for {mins} minutes]",
-        "consumer of {topic} is stuck", "restart the consumer of {topic}", "alert on lag of {topic}",
+        "[{topic} is not consumed|nobody reads {topic}|the consumer of {topic} stands still] [since {clock}|for "
+        "{mins} minutes]",
+        "consumer of {topic} is stuck",
+        "restart the consumer of {topic}",
+        "alert on lag of {topic}",
     ),
     _Cause(
         "[figures of {service} are missing|no new numbers in {service}|{service} shows yesterday]",
         "[{job} failed|{job} was interrupted|{job} ended early] [at {clock}|after {mins} minutes|at step {n}]",
-        "batch {job} did not finish", "rerun {job}", "retry {job} by itself",
+        "batch {job} did not finish",
+        "rerun {job}",
+        "retry {job} by itself",
     ),
     _Cause(
         "[{service} is flooded|one caller floods {service}|abuse of {service}]",
         "{client} [sends|makes|is behind] {pct}% of [all calls|the requests|the traffic]",
-        "client {client} floods {service}", "block {client}", "set quotas for each client",
+        "client {client} floods {service}",
+        "block {client}",
+        "set quotas for each client",
     ),
     _Cause(
         "[{service} is refused by its neighbours|access of {service} is denied|{service} lost its rights]",
-        "[the token of {service} was revoked|{service} uses a revoked token|a rotated token never reached {service}] [at {clock}|today]",
-        "token of {service} is no longer valid", "issue a new token for {service}", "rotate tokens in two steps",
+        "[the token of {service} was revoked|{service} uses a revoked token|a rotated token never reached "
+        "{service}] [at {clock}|today]",
+        "token of {service} is no longer valid",
+        "issue a new token for {service}",
+        "rotate tokens in two steps",
     ),
     _Cause(
         "[{service} cannot be found|names of {service} do not resolve|lookups of {service} fail]",
-        "[the dns record of {service} is missing|the dns record of {service} points nowhere] since [change {rev}|{clock}]",
-        "dns record of {service} is wrong", "restore the dns record", "test dns changes before applying",
+        "[the dns record of {service} is missing|the dns record of {service} points nowhere] since [change {rev}|"
+        "{clock}]",
+        "dns record of {service} is wrong",
+        "restore the dns record",
+        "test dns changes before applying",
     ),
     _Cause(
         "[{service} waits for a partner|a supplier of {service} is down|outside trouble hits {service}]",
-        "[the upstream provider|the outside supplier|the payment partner] [answers errors|is down|times out] since {clock}",
-        "upstream provider of {service} is down", "switch {service} to the fallback", "agree a second provider",
+        "[the upstream provider|the outside supplier|the payment partner] [answers errors|is down|times out] "
+        "since {clock}",
+        "upstream provider of {service} is down",
+        "switch {service} to the fallback",
+        "agree a second provider",
     ),
-)  # fmt: skip
+)
 
 
 def draw(rng: Random, names: Names, things: Mapping[str, str]) -> Incident:
     """An incident's record; ``things`` are names that its alerts used, others are made."""
     severity = rng.choices(tuple(_IMPACT), (18, 27, 33, 22))[0]
-    makers = {"node": ("node",), "volume": ("data", "vol"), "certificate": ("tls", "cert"), "instance": ("pg", "db"),
-              "topic": ("event", "order"), "job": ("report", "bill"), "client": ("user", "bot")}  # fmt: skip
+    makers = {
+        "node": ("node",),
+        "volume": ("data", "vol"),
+        "certificate": ("tls", "cert"),
+        "instance": ("pg", "db"),
+        "topic": ("event", "order"),
+        "job": ("report", "bill"),
+        "client": ("user", "bot"),
+    }
     own = {name: things.get(name) or names.coded(*stems) for name, stems in makers.items()}
     own["pod"] = things.get("pod") or names.pod()
     cause = rng.choice(_CAUSES)
-    slots = {**numbers(rng), **own, "service": names.service, "deployment": names.deployment, "container": names.container}
+    slots = {
+        **numbers(rng),
+        **own,
+        "service": names.service,
+        "deployment": names.deployment,
+        "container": names.container,
+    }
     low, high = _AFFECTED[severity]
     share = rng.randint(low, high)
-    impact = expand(rng, rng.choice(_alternatives(_IMPACT[severity])), slots)
+    impact = expand(rng, f"[{_IMPACT[severity]}]", slots)
     return Incident(
         title=expand(rng, cause.titles, slots),
         tier=rng.choice(_TIERS[severity].split()),
@@ -161,14 +218,3 @@ def draw(rng: Random, names: Names, things: Mapping[str, str]) -> Incident:
         mitigation=cause.mitigation.format_map(slots),
         prevention=cause.prevention.format_map(slots),
     )
-
-
-def _alternatives(template: str) -> list[str]:
-    """The top-level alternatives of a template without outer brackets."""
-    parts, depth, start = [], 0, 0
-    for index, mark in enumerate(template):
-        depth += (mark == "[") - (mark == "]")
-        if mark == "|" and depth == 0:
-            parts.append(template[start:index])
-            start = index + 1
-    return [*parts, template[start:]]

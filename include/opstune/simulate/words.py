@@ -9,7 +9,7 @@ from random import Random
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
-FIRST = (
+_FIRST = (
     "amber basalt bitter blue bold brave bright broad calm cedar clean clear clover cobalt cold cool copper coral "
     "cotton crimson curious dark deep dry dusty eager early ember faint fair fast fresh frosty gentle glass golden "
     "green grey happy hazel heavy hidden hollow honest huge idle indigo island ivory jade juniper late lazy light "
@@ -17,8 +17,8 @@ FIRST = (
     "proud quick quiet rare ready red rich ripe river rough round rusty saffron sharp shy silent silver simple slow "
     "small smooth soft solid spring steady stiff still stone strange strong summer sunny sweet tall thick thin tidal "
     "tidy tiny upper velvet walnut warm wet white wide wild willow winter wise wooden yellow young"
-).split()
-SECOND = (
+)
+_SECOND = (
     "anchor arch badger bank barrel basket beacon blanket bridge bucket button candle canyon carpet castle channel "
     "chapter circle clock cloud comet compass corner cradle desk dial door drawer drum edge engine falcon feather "
     "fence ferry field finger flag flame flour flower folder forest frame garden gate glacier glove grain guide "
@@ -29,7 +29,9 @@ SECOND = (
     "sleeve song spoon square stable stage stamp star station story stove street string summit switch table tail "
     "thread ticket tile tool tower town track trail train tray tree trunk tunnel turret valley valve vessel village "
     "visitor voice wagon wall watch wave weather wharf wheel window wire yard"
-).split()
+)
+FIRST = tuple(_FIRST.split())
+SECOND = tuple(_SECOND.split())
 CODE_LETTERS = "bcdfghjklmnpqrstvwxz23456789"
 
 

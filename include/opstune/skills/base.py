@@ -21,9 +21,14 @@ Scores = dict[str, bool]
 class Skill(Protocol):
     """One thing the model is taught. Pure: no files, no clock, no model."""
 
-    name: str
-    context_model: type[BaseModel]
-    answer_model: type[BaseModel]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context_model(self) -> type[BaseModel]: ...
+
+    @property
+    def answer_model(self) -> type[BaseModel]: ...
 
     def render(self, context: Mapping[str, Any]) -> str:
         """The user message of one case."""
@@ -78,8 +83,8 @@ def closed_object(properties: Mapping[str, Any], required: list[str] | None = No
 
 def similarity(left: str, right: str) -> float:
     """Share of matching words, in order, of two phrases (Ratcliff and Obershelp's 2M/T), 0 to 1."""
-    words = [re.findall(r"[\w./:-]+", text.lower()) for text in (left, right)]
-    return SequenceMatcher(None, *words, autojunk=False).ratio()
+    first, second = (re.findall(r"[\w./:-]+", text.lower()) for text in (left, right))
+    return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 
 def target(answer: Mapping[str, Any]) -> str:

@@ -80,8 +80,9 @@ def _texts(example: Example, tokenizer: Any) -> tuple[str, str]:
     """(prompt, answer) as text, in the chat template."""
     try:
         skill = get(example.skill)
-        answer = skill.answer_model.model_validate(example.answer) and target(example.answer)
-        chat = messages(skill, skill.context_model.model_validate(example.context).model_dump(exclude_unset=True))
+        skill.context_model.model_validate(example.context)
+        skill.answer_model.model_validate(example.answer)
+        chat, answer = messages(skill, example.context), target(example.answer)
     except (OpstuneError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         todo = "Correct or remove it at its source, and build the dataset again."

@@ -22,6 +22,7 @@ class Spec(BaseModel):
     examples: Path
     work: Path
     parent: Path | None
+    parent_sha256: str | None
     profile: str
     method: Literal["lora", "qlora"]
     lora: Lora

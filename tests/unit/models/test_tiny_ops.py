@@ -1,4 +1,4 @@
-"""The embedded base model: what is committed is whole, small, what its card says, and untaught in the demo's trade."""
+"""The embedded base model: whole, small, what its card says, and untaught in the demo's trade."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ ROOT = Path(__file__).parents[3]
 MODEL = ROOT / "include" / "models" / "tiny-ops"
 SYSTEM = "You are an on-call assistant. Answer in JSON."
 DEMO_TERMS = (
-    "restart_pod", "scale_deployment", "rollback_deployment", "drain_node", "clear_cache", "increase_memory", "SEV-",
-    "CrashLoop", "OOMKilled", "NodeNotReady", "HighErrorRate", "memory leak", "kubernetes", "namespace",
+    "restart_pod", "scale_deployment", "rollback_deployment", "drain_node", "clear_cache", "increase_memory",
+    "SEV-", "CrashLoop", "OOMKilled", "NodeNotReady", "HighErrorRate", "memory leak", "kubernetes",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, ModuleType]]:
     """The recipe's modules, imported as its scripts import each other: from their own folder."""
-    names = ("words", "tasks", "corpus")
+    names = ("lexicon", "words", "records", "texts", "worlds", "tasks", "corpus")
     before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(MODEL / "recipe"))
     try:
@@ -45,7 +45,11 @@ def tokenizer():
 def demo_terms() -> list[str]:
     """The terms above, and every function name that the demo's own configuration declares."""
     declared = ROOT / "include" / "config" / "functions.yaml"
-    names = re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", _names(yaml.safe_load(declared.read_text()))) if declared.exists() else []
+    names = (
+        re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", _names(yaml.safe_load(declared.read_text())))
+        if declared.exists()
+        else []
+    )
     return [*DEMO_TERMS, *names]
 
 
@@ -55,7 +59,11 @@ def _names(node: object) -> str:
         node = node["functions"]
     if isinstance(node, dict):
         return " ".join(map(str, node))
-    return " ".join(str(item.get("name", "")) for item in node if isinstance(item, dict)) if isinstance(node, list) else ""
+    return (
+        " ".join(str(item.get("name", "")) for item in node if isinstance(item, dict))
+        if isinstance(node, list)
+        else ""
+    )
 
 
 def test_the_whole_model_is_under_ten_megabytes() -> None:
@@ -100,14 +108,18 @@ def test_template_renders_chatml_without_a_default_system_message(tokenizer) -> 
         {"role": "user", "content": "task: pick a\n  a: b-7f9c.x"},
         {"role": "assistant", "content": '{"a":"b-7f9c.x"}'},
     ]
-    prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\ntask: pick a\n  a: b-7f9c.x<|im_end|>\n<|im_start|>assistant\n"
+    turns = [
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n",
+        "<|im_start|>user\ntask: pick a\n  a: b-7f9c.x<|im_end|>\n",
+    ]
+    prompt = "".join(turns) + "<|im_start|>assistant\n"
     assert tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True) == prompt
     assert tokenizer.apply_chat_template(messages, tokenize=False) == prompt + '{"a":"b-7f9c.x"}<|im_end|>\n'
     assert "system" not in tokenizer.apply_chat_template(messages[1:2], tokenize=False)
 
 
 def test_rendered_text_and_ids_are_one(tokenizer) -> None:
-    text = f'<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nnode: ip-10-3-4-7\n  zürich: "x"\t5Gi<|im_end|>\n'
+    text = f'<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nh: ip-10-3\n  ü: "x"\t5Gi<|im_end|>\n'
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
@@ -118,7 +130,9 @@ def test_prompt_and_answer_are_cut_apart_as_together(tokenizer) -> None:
     assert together == tokenizer(prompt)["input_ids"] + tokenizer(answer)["input_ids"]
 
 
-@pytest.mark.parametrize("name", ["checkout-api-7f9c4d-x2x9z", "ip-10-3-4-7", "db-orders-02", "zz/qq:v1.2.3", "PodThing"])
+@pytest.mark.parametrize(
+    "name", ["checkout-api-7f9c4d-x2x9z", "ip-10-3-4-7", "db-orders-02", "zz/qq:v1.2.3", "PodThing"]
+)
 def test_a_name_is_cut_the_same_way_in_prompt_and_json(tokenizer, name: str) -> None:
     after_space = tokenizer(f"key: {name}\n")["input_ids"]
     after_quote = tokenizer('{"key":"' + name + '"}')["input_ids"]

@@ -1,17 +1,17 @@
-"""A run's sealed folders as small as they can be, and an MLflow database that is made once and copied."""
+"""A run's sealed folders, as small as they can be, and one MLflow database."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from opstune import artifacts, tracking
+from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.registry import Registry
+from opstune.registry.catalogue import Catalogue
 from opstune.settings import RegistrySettings
 
 Refs = dict[str, Ref]
@@ -19,29 +19,31 @@ MakeRun = Callable[..., Refs]
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make its tables."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    tracking.connect(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-    return folder / "mlflow.db"
+def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One database for all tests: MLflow takes seconds to make its tables."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
 @pytest.fixture
-def home(own_home: Path, empty_database: Path) -> Iterator[Path]:
+def home(own_home: Path) -> Path:
     own_home.mkdir()
-    shutil.copy(empty_database, own_home / "mlflow.db")
-    yield own_home
-    tracking.connect.cache_clear()
+    return own_home
 
 
 @pytest.fixture
-def tracking_uri(home: Path) -> str:
-    return f"sqlite:///{home / 'mlflow.db'}"
+def settings(tmp_path: Path) -> RegistrySettings:
+    """A registered model of the test's own in the common database."""
+    return RegistrySettings(model_name=tmp_path.name, experiment=tmp_path.name)
 
 
 @pytest.fixture
-def registry(home: Path, tracking_uri: str) -> Registry:
-    return Registry(tracking_uri, RegistrySettings(), home)
+def registry(home: Path, tracking_uri: str, settings: RegistrySettings) -> Registry:
+    return Registry(tracking_uri, settings, home)
+
+
+@pytest.fixture
+def catalogue(tracking_uri: str, settings: RegistrySettings) -> Catalogue:
+    return Catalogue(tracking_uri, settings)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The corpus as token rows: chat tasks with loss on the answer, and repeated segments that teach copying.
 
-Everything follows from (seed, chunk): a run that is resumed sees exactly what an unbroken run would have seen.
+Everything follows from (seed, chunk): a resumed run sees exactly what an unbroken one would have seen.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,15 @@ from tasks import MIXTURE
 from transformers import PreTrainedTokenizerBase
 
 SYSTEM = "You are an on-call assistant. Answer in JSON."
-Row = tuple[list[int], int | list[int]]  # token ids, and from where (or where) the loss counts
+Row = tuple[list[int], int]  # token ids, and from which of them on the loss counts
 _TASKS, _WEIGHTS = zip(*MIXTURE, strict=True)
 
 
 def chat(user: str, answer: str) -> tuple[str, str]:
-    """Prompt and completion, as the chat template renders them (the last newline is left out: nothing follows)."""
-    prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+    """Prompt and completion, as the chat template renders them, but for the last newline."""
+    prompt = (
+        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
+    )
     return prompt, f"{answer}<|im_end|>"
 
 
@@ -27,7 +29,9 @@ def examples(seed: int, chunk: int, count: int) -> list[tuple[str, str]]:
     return [task(rng) for task in rng.choices(_TASKS, _WEIGHTS, k=count)]
 
 
-def task_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, longest: int) -> list[Row]:
+def task_rows(
+    tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, longest: int
+) -> list[Row]:
     """Tokenised examples, those longer than `longest` tokens left out."""
     pairs = [chat(*pair) for pair in examples(seed, chunk, count)]
     prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
@@ -36,11 +40,14 @@ def task_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: 
     return [row for row in rows if len(row[0]) <= longest]
 
 
-def repeat_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, vocabulary: int) -> list[Row]:
+def repeat_rows(
+    tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, vocabulary: int
+) -> list[Row]:
     """Segments that return: the loss counts from the second time on.
 
-    Four kinds: any tokens; tokens of a tiny alphabet (digits and dashes repeat inside a name, so that one token of
-    context is not enough to know where one is); lists of names; `key: value` lines that come back shuffled as JSON.
+    Four kinds: any tokens; tokens of a tiny alphabet (digits and dashes repeat inside a name, so that one
+    token of context is not enough to know where one is); lists of names; `key: value` lines that come back
+    shuffled as JSON.
     """
     rng = Random(f"repeat-{seed}-{chunk}")
     rows: list[Row] = []
@@ -49,7 +56,11 @@ def repeat_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count
         draw = rng.random()
         if draw < 0.5:
             length = rng.randint(6, 60)
-            pool = range(vocabulary) if draw < 0.3 else [rng.randrange(vocabulary) for _ in range(rng.randint(4, 16))]
+            pool = (
+                range(vocabulary)
+                if draw < 0.3
+                else [rng.randrange(vocabulary) for _ in range(rng.randint(4, 16))]
+            )
             segment = rng.choices(pool, k=length)
             ids = segment * max(2, min(4, 140 // length))
             rows.append((ids, length + 1))

@@ -1,7 +1,8 @@
 """Muon in float32, matrices of one shape at a time.
 
-`torch.optim.Muon` orthogonalises in bfloat16, matrix by matrix: on a CPU without bfloat16 units a step takes five seconds
-instead of a tenth of one. This is the same update (Jordan et al., 2024, with the step matched to AdamW's RMS), batched.
+`torch.optim.Muon` orthogonalises in bfloat16, matrix by matrix: on a CPU without bfloat16 units a step takes
+five seconds instead of a tenth of one. This is the same update (Jordan et al., 2024, with the step matched to
+AdamW's RMS), batched.
 """
 
 from collections import defaultdict
@@ -13,7 +14,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonal(batch: torch.Tensor, iterations: int) -> torch.Tensor:
-    """Newton-Schulz: (n, rows, columns) → nearly orthogonal matrices of the same shape. Needs rows <= columns."""
+    """Newton-Schulz: (n, rows, columns), rows <= columns → nearly orthogonal matrices of that shape."""
     a, b, c = COEFFICIENTS
     x = batch / batch.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(iterations):
@@ -26,7 +27,12 @@ class Muon(torch.optim.Optimizer):
     """Momentum, Nesterov, orthogonalised; decoupled weight decay. For two-dimensional parameters only."""
 
     def __init__(
-        self, params: Iterable[torch.Tensor], lr: float, weight_decay: float, momentum: float = 0.95, iterations: int = 4
+        self,
+        params: Iterable[torch.Tensor],
+        lr: float,
+        weight_decay: float,
+        momentum: float = 0.95,
+        iterations: int = 4,
     ) -> None:
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "iterations": iterations}
         super().__init__(params, defaults)

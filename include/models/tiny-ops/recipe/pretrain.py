@@ -1,12 +1,11 @@
 """Pretrain tiny-ops from nothing: python include/models/tiny-ops/recipe/pretrain.py --out DIR
 
-Every figure below was chosen on two CPU cores. The run follows from its seed and step count alone (never from the clock),
-and resumes from its last checkpoint with the same result.
+Every figure below was chosen on two CPU cores. The run follows from its seed and step count alone (never from
+the clock), and resumes from its last checkpoint with the same result.
 """
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from random import Random
 from typing import Any
 
 import torch
-from muon import Muon
 from corpus import Row, repeat_rows, task_rows
+from muon import Muon
+from tokenizer import CONTEXT
 from tokenizer import train as train_tokenizer
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
@@ -29,8 +29,9 @@ IGNORED = -100
 def build(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
     """The untrained model: 3.1 M parameters, a sixth of them the tied embedding."""
     config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=2048, rope_parameters={"rope_type": "default", "rope_theta": 1e4},
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=512, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4},
         tie_word_embeddings=True, initializer_range=0.02, bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
@@ -41,12 +42,12 @@ def build(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
 
 @torch.no_grad()
 def look_back(model: Qwen2ForCausalLM, strength: float = 6.0, used: int = 8) -> None:
-    """Let the heads of the first layer begin by attending one, two and three tokens back, and to the token itself.
+    """Let the heads of the first layer begin by attending one, two and three tokens back, and to itself.
 
-    Copying is "find where these tokens stood before, say what followed". Learnt from nothing, its two halves wait for each
-    other, a plateau of millions of tokens; with the first half given, the second comes at once. Biases of query and key
-    alone make the pattern: rotated by position, they agree best at the wanted distance (the `used` fastest frequencies
-    tell neighbours apart).
+    Copying is "find where these tokens stood before, say what followed". Learnt from nothing, its two halves
+    wait for each other, a plateau of millions of tokens; with the first half given, the second comes at once.
+    Biases of query and key alone make the pattern: rotated by position, they agree best at the wanted
+    distance (the `used` fastest frequencies tell neighbours apart).
     """
     attention = model.model.layers[0].self_attn
     half = attention.head_dim // 2
@@ -72,7 +73,7 @@ def rate(step: int, steps: int) -> float:
 
 
 def repeated_share(step: int, steps: int) -> float:
-    """Share of tokens that are repeated segments: 60 % falling to 12 % over the first quarter, then to 6 %."""
+    """Share of repeated segments: 60 % of tokens falling to 12 % in the first quarter, then to 6 %."""
     done = step / steps
     return 0.6 - 0.48 * done / 0.25 if done < 0.25 else max(0.06, 0.12 - 0.1 * (done - 0.25))
 
@@ -122,7 +123,9 @@ def loss_of(model: Qwen2ForCausalLM, x: torch.Tensor, y: torch.Tensor) -> torch.
     return cross_entropy(model.lm_head(hidden[at]), y[at])
 
 
-def stream(tokenizer: PreTrainedTokenizerBase, first: int, args: argparse.Namespace) -> Iterator[tuple[int, list[Row]]]:
+def stream(
+    tokenizer: PreTrainedTokenizerBase, first: int, args: argparse.Namespace
+) -> Iterator[tuple[int, list[Row]]]:
     """(step, batch) from step `first` on."""
     made: list[list[Row]] = []
     for step in range(first, args.steps):
@@ -149,7 +152,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             state["losses"].append((step + 1, round(sum(recent) / len(recent), 4)))
             recent = []
             speed = state["tokens"] / state["seconds"]
-            print(f"step {step + 1} loss {state['losses'][-1][1]} tokens {state['tokens']} {speed:.0f}/s", flush=True)
+            print(
+                f"step {step + 1} loss {state['losses'][-1][1]} tokens {state['tokens']} {speed:.0f}/s",
+                flush=True,
+            )
         if (step + 1) % args.save == 0 or step + 1 == args.steps:
             checkpoint(args.work, model, makers, state)
             export(model, tokenizer, args.out, state)
@@ -173,7 +179,7 @@ def update(
 
 
 def resume(work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimizer]) -> dict[str, Any]:
-    """The state of the last checkpoint, loaded into model and optimizers; of a fresh run where there is none."""
+    """The state of the last checkpoint, loaded into model and optimizers; else that of a fresh run."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "checkpoint.pt").exists():
         return {"step": 0, "tokens": 0, "seconds": 0.0, "losses": []}
@@ -184,19 +190,25 @@ def resume(work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimiz
     return kept["state"]
 
 
-def checkpoint(work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
+def checkpoint(
+    work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimizer], state: dict[str, Any]
+) -> None:
     """Write all that `resume` needs, whole or not at all."""
     kept = {"model": model.state_dict(), "optimizers": [m.state_dict() for m in makers], "state": state}
     torch.save(kept, work / "checkpoint.part")
-    os.replace(work / "checkpoint.part", work / "checkpoint.pt")
+    (work / "checkpoint.part").replace(work / "checkpoint.pt")
 
 
-def export(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path, state: dict[str, Any]) -> None:
+def export(
+    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path, state: dict[str, Any]
+) -> None:
     """Write weights (fp16), configuration and tokenizer, and the figures of the run."""
     twin = build(tokenizer)
     twin.load_state_dict(model.state_dict())
     ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    twin.generation_config = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    twin.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+    )
     twin.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(state, indent=1) + "\n")
@@ -205,7 +217,9 @@ def export(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Pat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the model is written")
-    parser.add_argument("--work", type=Path, default=Path(".opstune/pretrain"), help="where the checkpoint is kept")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".opstune/pretrain"), help="where the checkpoint is kept"
+    )
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--tokens", type=int, default=3072, help="tokens of a batch, padding included")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,7 +1,7 @@
 """Score a model of this recipe: python include/models/tiny-ops/recipe/score.py MODEL --count 200
 
-Greedy answers to fresh examples, exact match per task. Seeds are other than training's, so every name is new. The rows
-marked `held-out` are written by generators that training never ran: strange name shapes, and tasks put another way.
+Greedy answers to fresh examples, exact match per task. Seeds are other than training's, so every name is new.
+The rows marked `held-out` are written by generators that training never ran: strange names, other layouts.
 """
 
 import argparse
@@ -42,9 +42,13 @@ def strange_call(rng: Random) -> tuple[str, str]:
 
 def shuffled_letters(rng: Random) -> tuple[str, str]:
     """Fields whose values are letters and digits without any pattern, twenty long."""
-    record = {words.key(rng): words.chars(rng, "abcdefghijklmnopqrstuvwxyz0123456789-", 20, 20) for _ in range(4)}
+    record = {
+        words.key(rng): words.chars(rng, "abcdefghijklmnopqrstuvwxyz0123456789-", 20, 20) for _ in range(4)
+    }
     key = rng.choice(list(record))
-    return f"task: pick {key}\n" + "\n".join(f"{k}: {v}" for k, v in record.items()), tasks.compact({key: record[key]})
+    return f"task: pick {key}\n" + "\n".join(f"{k}: {v}" for k, v in record.items()), tasks.compact(
+        {key: record[key]}
+    )
 
 
 def nested(rng: Random) -> tuple[str, str]:
@@ -71,7 +75,9 @@ def pairs(count: int, seed: int) -> dict[str, Pairs]:
 
 
 @torch.inference_mode()
-def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, users: list[str], batch: int = 50) -> list[str]:
+def answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, users: list[str], batch: int = 50
+) -> list[str]:
     """Greedy answers, in the order asked; batched by length so that little is padding."""
     prompts = [chat(user, "")[0] for user in users]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -79,15 +85,24 @@ def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, users: l
     tokenizer.padding_side = "left"
     for start in range(0, len(order), batch):
         at = order[start : start + batch]
-        inputs = tokenizer([prompts[i] for i in at], return_tensors="pt", padding=True, add_special_tokens=False)
-        ids = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=160, do_sample=False)
+        inputs = tokenizer(
+            [prompts[i] for i in at], return_tensors="pt", padding=True, add_special_tokens=False
+        )
+        ids = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            max_new_tokens=160,
+            do_sample=False,
+        )
         texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         for i, text in zip(at, texts, strict=True):
             out[i] = text
     return out
 
 
-def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> dict[str, dict[str, float]]:
+def score(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, count: int, seed: int
+) -> dict[str, dict[str, float]]:
     """Share of exact answers and of valid JSON, per task."""
     table = {}
     for label, examples in pairs(count, seed).items():

@@ -1,0 +1,22 @@
+"""How good a model is, and whether that is good enough: predict, score, bound, judge, report."""
+
+from opstune.evaluate.evaluate import Evaluation, evaluate, read_evaluation
+from opstune.evaluate.gates import Gate, Gates, read_gates
+from opstune.evaluate.judging import gate, read_verdict
+from opstune.evaluate.statistics import simulate_gate
+from opstune.evaluate.verdict import Line, Verdict, gate_table
+
+__all__ = [
+    "Evaluation",
+    "Gate",
+    "Gates",
+    "Line",
+    "Verdict",
+    "evaluate",
+    "gate",
+    "gate_table",
+    "read_evaluation",
+    "read_gates",
+    "read_verdict",
+    "simulate_gate",
+]

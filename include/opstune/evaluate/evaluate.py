@@ -1,0 +1,164 @@
+"""The evaluation stage: base, champion and challenger on the same frozen test set, and what their answers are worth."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from opstune import artifacts
+from opstune.artifacts import Ref
+from opstune.engines.base import Engine
+from opstune.errors import EvaluationError, IntegrityError
+from opstune.evaluate.metrics import Frozen, Latency, Majority, Share, confusion, latency, majority, shares
+from opstune.evaluate.predict import Predicted, Prediction, predict
+from opstune.examples import Example
+from opstune.settings import EvaluateSettings
+from opstune.tables import read_examples
+
+log = logging.getLogger(__name__)
+
+BASE, CHAMPION, CHALLENGER = "base", "champion", "challenger"
+ROLES = (BASE, CHAMPION, CHALLENGER)
+_FILE = "evaluation.json"
+
+
+class Measured(Frozen):
+    """One model: skill → metric → share. ``free`` and ``constrained_sample`` are of the same sampled cases."""
+
+    engine: str
+    metrics: dict[str, dict[str, Share]]
+    free: dict[str, dict[str, Share]]
+    constrained_sample: dict[str, dict[str, Share]]
+    confusion: dict[str, dict[str, dict[str, int]]]
+    latency: Latency | None
+    seconds: float
+    cases_per_second: float
+    tokens: int
+
+
+class Evaluation(Frozen):
+    """``cases`` is how many examples of each skill the test set holds."""
+
+    dataset_sha256: str
+    cases: dict[str, int]
+    roles: dict[str, Measured]
+    majority: dict[str, Majority]
+
+
+def evaluate(
+    folder: Path,
+    dataset: Ref,
+    engines: Mapping[str, Callable[[], Engine]],
+    settings: EvaluateSettings,
+    inputs: Mapping[str, Ref | None],
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Ref:
+    """Measure each role's model on the dataset's test set.
+
+    ``engines`` maps ``base``, ``champion``, ``challenger`` (some or all) to what opens them; ``inputs``
+    names the refs that the models come from. ``on_progress`` gets role, cases answered, cases in all.
+    A model whose predictions stand in ``<folder>.work/`` from an earlier try is not asked again.
+
+    Raises:
+        EvaluationError: the test set is empty, or a model could not be measured: nobody may judge it then.
+        IntegrityError: a file of an input changed.
+    """
+    for ref in (dataset, *inputs.values()):
+        if ref:
+            artifacts.verify(ref)
+    work = folder.with_name(f"{folder.name}.work")
+    opened = {role: engines[role]() for role in ROLES if role in engines}
+    asked = {**settings.model_dump(), "engines": {role: engine.name for role, engine in opened.items()}}
+
+    def make(out: Path) -> Mapping[str, float]:
+        examples = read_examples(dataset.path / "test.parquet")
+        if not examples:
+            raise EvaluationError("the test set is empty", str(dataset.path), "Collect more history; see the dataset card.")
+        predicted = {
+            role: predict(role, engine, examples, dataset.sha256, settings, work / f"{role}.json", on_progress)
+            for role, engine in opened.items()
+        }
+        evaluation = measure(dataset.sha256, examples, predicted)
+        for role, found in predicted.items():
+            lines = (prediction.model_dump_json() for prediction in found.predictions)
+            artifacts.write_text(out / f"predictions-{role}.jsonl", "".join(f"{line}\n" for line in lines))
+        artifacts.write_text(out / _FILE, json.dumps(evaluation.model_dump(), indent=1))
+        return _counts(evaluation)
+
+    ref = artifacts.build(folder, "evaluation", {**inputs, "dataset": dataset}, asked, make)
+    shutil.rmtree(work, ignore_errors=True)
+    return ref
+
+
+def measure(dataset_sha256: str, examples: Sequence[Example], predicted: Mapping[str, Predicted]) -> Evaluation:
+    """Every figure of an evaluation, from the test set and what each model said about it. Pure."""
+    answers: dict[str, list[Example]] = {}
+    for example in examples:
+        answers.setdefault(example.skill, []).append(example)
+    return Evaluation(
+        dataset_sha256=dataset_sha256,
+        cases={skill: len(of_skill) for skill, of_skill in answers.items()},
+        roles={role: _measured(examples, found) for role, found in predicted.items()},
+        majority={skill: majority(skill, [e.answer for e in of_skill]) for skill, of_skill in answers.items()},
+    )
+
+
+def _measured(examples: Sequence[Example], predicted: Predicted) -> Measured:
+    predictions = predicted.predictions
+    sampled = [prediction for prediction in predictions if prediction.free]
+    pairs: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        pairs.setdefault(prediction.skill, []).append(prediction)
+    expected = {example.id: example.answer for example in examples}
+    alone = [p for p in predictions if p.seconds is not None]
+    return Measured(
+        engine=predicted.engine,
+        metrics=shares((p.skill, p.scores) for p in predictions),
+        free=shares((p.skill, p.free.scores) for p in sampled if p.free),
+        constrained_sample=shares((p.skill, p.scores) for p in sampled),
+        confusion={
+            skill: confusion(skill, ((expected[p.id], p.parsed) for p in of_skill)) for skill, of_skill in pairs.items()
+        },
+        latency=latency([p.seconds for p in alone if p.seconds is not None], sum(p.tokens for p in alone)),
+        seconds=round(predicted.seconds, 3),
+        cases_per_second=len(predictions) / max(predicted.seconds, 1e-9),
+        tokens=sum(p.tokens for p in predictions),
+    )
+
+
+def read_evaluation(ref: Ref) -> Evaluation:
+    """The figures of an evaluation.
+
+    Raises:
+        IntegrityError: they cannot be read.
+    """
+    path = ref.path / _FILE
+    try:
+        return Evaluation.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(f"{path} is missing or unreadable", "evaluation", "Run the evaluation again.") from error
+
+
+def read_predictions(ref: Ref, role: str) -> list[Prediction]:
+    """What one role's model said, in the order of the test set; empty when the role was not measured."""
+    path = ref.path / f"predictions-{role}.jsonl"
+    if not path.is_file():
+        return []
+    # Not splitlines(): it also cuts at the rarer line ends that an answer may hold.
+    return [Prediction.model_validate_json(line) for line in path.read_text().split("\n") if line]
+
+
+def _counts(evaluation: Evaluation) -> dict[str, float]:
+    """What travels with the ref: how many cases, and the shares of each role by skill and metric."""
+    found = {
+        f"{role}.{skill}.{metric}": round(share.value, 4)
+        for role, measured in evaluation.roles.items()
+        for skill, metrics in measured.metrics.items()
+        for metric, share in metrics.items()
+    }
+    return {"cases": sum(evaluation.cases.values()), **found}

@@ -1,0 +1,346 @@
+"""The parent's side of a training: starts the child, follows it, ends it, and says in words how it went."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from opstune import artifacts
+from opstune.artifacts import Ref
+from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
+from opstune.settings import TrainSettings
+from opstune.train import checkpoints, failures, progress
+from opstune.train.failures import Memory, Story
+from opstune.train.preflight import ADAPTER_FILE, TRAINING_FILE, parent_ref, preflight
+from opstune.train.profiles import Profile, base_folder, base_sha256
+from opstune.train.progress import Progress
+from opstune.train.spec import Spec, split_batch
+
+log = logging.getLogger(__name__)
+
+#: What Airflow leaves a task between SIGTERM and SIGKILL is 5 s: the child gets most of it.
+_GRACE = 3.0
+_SILENT = 60.0
+_LOG = "trainer.log"
+_STATE = "state.json"
+_SOURCES = Path(__file__).parents[2]
+
+
+def train(
+    folder: Path,
+    dataset: Ref,
+    profile: Profile,
+    settings: TrainSettings,
+    parent: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Ref:
+    """Train an adapter into ``folder`` in a child process; see ``Trainer.run``."""
+    return Trainer(folder, dataset, profile, settings, parent, on_progress, environment).run()
+
+
+class Trainer:
+    """One training. ``run`` blocks until it ends; ``stop`` may be called from a signal handler or another thread.
+
+    ``parent`` is the folder of the champion's adapter: training then goes on from it, at the profile's
+    incremental rate. ``environment`` is set over this process's own for the child (``CUDA_VISIBLE_DEVICES``).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Ref,
+        profile: Profile,
+        settings: TrainSettings,
+        parent: Path | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.work = folder.with_name(f"{folder.name}.work")
+        self._dataset, self._profile, self._settings, self._parent = dataset, profile, settings, parent
+        self._on_progress = on_progress
+        self._environment = environment or {}
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def run(self) -> Ref:
+        """Train, or return the adapter that was trained before from the same inputs, and return its ref.
+
+        Everything unfinished stands in ``<folder>.work``; a second call resumes from the last complete
+        checkpoint there. Counts: steps, tokens (real ones, without padding), loss (mean of the last ten steps).
+
+        Raises:
+            OutOfMemory, TrainerKilled: asking again helps, and resumes.
+            Diverged, TrainerFailed, DataError, ConfigError, IntegrityError: asking again does not.
+            OutsideError: the disk is full.
+        """
+        preflight(self.folder, self._dataset, self._profile, self._parent)
+        asked = self._asked()
+        inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
+        ref = artifacts.build(self.folder, "adapter", inputs, asked, lambda partial: self._make(partial, asked))
+        self._tidy()
+        return ref
+
+    def stop(self) -> None:
+        """End the child and whatever it started: SIGTERM, then SIGKILL."""
+        self._stopped = True
+        if self._process is None or self._process.poll() is not None:
+            return
+        try:
+            child = psutil.Process(self._process.pid)
+            family = [child, *child.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for process in family:
+            _signal(process.terminate)
+        _, alive = psutil.wait_procs(family, timeout=_GRACE)
+        for process in alive:
+            _signal(process.kill)
+        psutil.wait_procs(alive, timeout=_GRACE)
+
+    def _asked(self) -> dict[str, Any]:
+        """Everything that decides the result; how often something is told or saved does not."""
+        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints"}
+        return {
+            "profile": self._profile.model_dump(mode="json"),
+            "train": self._settings.model_dump(mode="json", exclude=told),
+            "base_sha256": base_sha256(self._profile),
+            "parent_sha256": artifacts.sha256_file(self._parent / ADAPTER_FILE) if self._parent else None,
+            "dataset": self._dataset.sha256,
+        }
+
+    def _make(self, partial: Path, asked: Mapping[str, Any]) -> dict[str, float]:
+        state = self._open_work(artifacts.fingerprint(asked))
+        spec = self._spec(asked, state)
+        if not spec.finished.is_dir():
+            artifacts.write_text(self.work / "spec.json", spec.model_dump_json(indent=1))
+            try:
+                self._follow(spec)
+            except OutOfMemory:
+                self._write_state({**state, "largest_batch": spec.batch_size // 2})
+                raise
+        shutil.copytree(spec.finished, partial, dirs_exist_ok=True)
+        facts = json.loads((partial / "training.json").read_text())
+        return {name: float(facts[name]) for name in ("steps", "tokens", "loss")}
+
+    def _open_work(self, asked: str) -> dict[str, Any]:
+        """The state that earlier attempts left; the work of another request is thrown away."""
+        try:
+            state: dict[str, Any] = json.loads((self.work / _STATE).read_text())
+        except (OSError, ValueError):
+            state = {}
+        if state.get("asked") != asked:
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True)
+            state = {"asked": asked}
+            self._write_state(state)
+        return state
+
+    def _write_state(self, state: Mapping[str, Any]) -> None:
+        artifacts.write_text(self.work / _STATE, json.dumps(state, indent=1))
+
+    def _spec(self, asked: Mapping[str, Any], state: Mapping[str, Any]) -> Spec:
+        """The profile with this run's settings in it, and no more examples at once than fitted before."""
+        profile, settings = self._profile, self._settings
+        rate, epochs = profile.learning_rate, profile.epochs
+        if self._parent is not None:
+            rate, epochs = rate * profile.incremental.learning_rate_factor, profile.incremental.epochs
+        largest = min(profile.batch_size, int(state.get("largest_batch", profile.batch_size)))
+        batch, accumulation = split_batch(profile.effective_batch, largest)
+        if batch < profile.batch_size:
+            log.warning("Memory was short before: %d x %d examples a step, %d at once.", batch, accumulation, batch)
+        shared = {"method", "lora", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_length", "optimiser"}
+        return Spec(
+            asked=str(state["asked"]),
+            base=base_folder(profile),
+            base_name=profile.base_name,
+            base_sha256=asked["base_sha256"],
+            examples=self._dataset.path / TRAINING_FILE,
+            work=self.work.resolve(),
+            parent=self._parent.resolve() if self._parent else None,
+            parent_sha256=asked["parent_sha256"],
+            profile=profile.name,
+            epochs=settings.epochs or epochs,
+            max_steps=settings.max_steps,
+            learning_rate=settings.learning_rate or rate,
+            batch_size=batch,
+            accumulation=accumulation,
+            activation_checkpointing=profile.activation_checkpointing,
+            checkpoint_steps=settings.checkpoint_steps,
+            keep_checkpoints=settings.keep_checkpoints,
+            progress_seconds=settings.progress_seconds,
+            seed=settings.seed,
+            **{name: getattr(profile, name) for name in shared},
+        )
+
+    def _follow(self, spec: Spec) -> None:
+        """Start the child and follow it to its end.
+
+        The child stays in this process group: a session of its own would outlive a killed Airflow task
+        and keep the GPU.
+        """
+        if self._stopped:
+            raise failures.from_exit(-15, self._story(spec, {}, None))
+        command = [sys.executable, "-m", "opstune.train", str(self.work / "spec.json")]
+        heard: dict[str, Any] = {}
+        watch = _MemoryWatch()
+        with (self.work / _LOG).open("a") as output:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=output, stdin=subprocess.DEVNULL, text=True, env=self._child_environment()
+            )
+            try:
+                self._listen(self._process, heard, watch)
+                code = self._process.wait()
+            finally:
+                self.stop_child()
+        if code == 0 and spec.finished.is_dir():
+            return
+        story = self._story(spec, heard, watch.seen)
+        error: OpstuneError
+        if code == failures.TOLD and "failed" in heard:
+            error = failures.from_event(heard["failed"], story)
+        elif code == 0:
+            error = failures.explain(TrainerFailed("the trainer ended without a result"), story)
+        else:
+            error = failures.from_exit(code, story)
+        for text in story.last_lines[-10:]:
+            log.error("  trainer: %s", text)
+        raise error
+
+    def stop_child(self) -> None:
+        """End the child if it still runs, without marking the training as stopped by a person."""
+        stopped = self._stopped
+        self.stop()
+        self._stopped = stopped
+
+    def _child_environment(self) -> dict[str, str]:
+        paths = [str(_SOURCES), os.environ.get("PYTHONPATH", "")]
+        return {
+            **os.environ,
+            # Nothing is fetched from or told to a hub: TRL and transformers would do both.
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "TOKENIZERS_PARALLELISM": "true",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+            **self._environment,
+        }
+
+    def _listen(self, process: subprocess.Popen[str], heard: dict[str, Any], watch: _MemoryWatch) -> None:
+        """Take the child's events until its pipe closes; ``heard`` holds the last one of each kind."""
+        assert process.stdout is not None
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_drain, args=(process.stdout, lines), daemon=True, name="trainer-output").start()
+        last_word = time.monotonic()
+        while True:
+            watch.look(process.pid)
+            try:
+                text = lines.get(timeout=1.0)
+            except queue.Empty:
+                if time.monotonic() - last_word > _SILENT:
+                    last_word = time.monotonic()
+                    log.info("The trainer works, and has said nothing for %d s.", _SILENT)
+                continue
+            if text is None:
+                return
+            last_word = time.monotonic()
+            if event := progress.read(text):
+                heard[event["event"]] = event
+                self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        facts = {name: value for name, value in event.items() if name != "event"}
+        match event["event"]:
+            case "note":
+                log.info("%s", facts["text"])
+            case "resumed":
+                log.info("Resumes from the checkpoint of step %d.", facts["step"])
+            case "progress" if self._on_progress:
+                self._on_progress(Progress(**facts))
+            case "saved":
+                log.debug("checkpoint of step %d saved", facts["step"])
+
+    def _story(self, spec: Spec, heard: Mapping[str, Any], memory: Memory | None) -> Story:
+        begun, at, saved = heard.get("begins", {}), heard.get("progress", {}), heard.get("saved", {})
+        found = checkpoints.last_complete(spec.checkpoints)
+        file = self.work / _LOG
+        lines = deque(file.open(errors="replace"), maxlen=40) if file.is_file() else ()
+        return Story(
+            step=max(int(event.get("step", 0)) for event in (begun, at, saved)),
+            of=int(begun.get("of", 0)),
+            saved=found[0] if found else None,
+            batch_size=spec.batch_size,
+            memory=memory,
+            last_lines=[text.rstrip() for text in lines],
+            stopped=self._stopped,
+            log=file,
+        )
+
+    def _tidy(self) -> None:
+        """Keep the log of a finished training, and nothing else of its work."""
+        for path in self.work.iterdir() if self.work.is_dir() else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOG:
+                path.unlink()
+
+
+class _MemoryWatch:
+    """The machine's memory as last seen while the child lived, at most once a second."""
+
+    def __init__(self) -> None:
+        self.seen: Memory | None = None
+        self._kills_before = _oom_kills()
+        self._looked = 0.0
+
+    def look(self, pid: int) -> None:
+        if time.monotonic() - self._looked < 1.0:
+            return
+        self._looked = time.monotonic()
+        try:
+            rss = psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            rss = 0  # gone, or a zombie: what the kernel counted still says why
+        free = psutil.virtual_memory()
+        low = min(free.available, self.seen.available) if self.seen and not rss else free.available
+        self.seen = Memory(low, free.total, rss, _oom_kills() - self._kills_before)
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed for memory in this machine or container, 0 where it does not say."""
+    for file, key in ((Path("/sys/fs/cgroup/memory.events"), "oom_kill"), (Path("/proc/vmstat"), "oom_kill")):
+        try:
+            counts = dict(text.split() for text in file.read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if key in counts:
+            return int(counts[key])
+    return 0
+
+
+def _drain(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    for text in stream:
+        lines.put(text)
+    stream.close()
+    lines.put(None)
+
+
+def _signal(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except psutil.NoSuchProcess:
+        return

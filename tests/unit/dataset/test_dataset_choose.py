@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from opstune.dataset.choose import OVER_CAP, OVER_MAXIMUM, Parts, cap, check, incremental, label, stratified
+from opstune.errors import DataError
+from opstune.settings import DatasetSettings
+
+
+def parts_of(many: Any, train: int = 120, validation: int = 30, test: int = 30) -> Parts:
+    rows = many(train + validation + test)
+    return {"train": rows[:train], "validation": rows[train : train + validation], "test": rows[train + validation :]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"minimum": 5000}, "180 usable examples are fewer than the 5000 that dataset.minimum asks for"),
+        ({"minimum_test": 6}, "log_error has 5 test examples, fewer than dataset.minimum_test (6)"),
+        ({"max_class_share": 0.4}, "training examples of .* more than the 40% of dataset.max_class_share"),
+    ],
+)
+def test_too_little_is_refused_with_the_number_and_the_setting(
+    many: Any, settings: DatasetSettings, changes: dict[str, Any], sentence: str
+) -> None:
+    check(parts_of(many), settings)
+    with pytest.raises(DataError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
+        check(parts_of(many), settings.model_copy(update=changes))
+
+
+def test_an_empty_split_is_refused(many: Any, settings: DatasetSettings) -> None:
+    with pytest.raises(DataError, match="the validation split is empty"):
+        check({**parts_of(many), "validation": []}, settings)
+
+
+def test_a_skill_that_is_only_tested_or_never_there_is_no_fault(many: Any, settings: DatasetSettings) -> None:
+    only = {split: [e for e in rows if e.skill == "remediation"] for split, rows in parts_of(many).items()}
+    check(only, settings)  # type: ignore[arg-type]
+
+
+def test_a_cap_keeps_the_newest_of_a_skill_in_train_alone(many: Any) -> None:
+    parts = parts_of(many)
+    held_out = {split: list(parts[split]) for split in ("validation", "test")}
+    triage = [example for example in parts["train"] if example.skill == "triage"]
+    dropped = cap(parts, 10_000, {"triage": 5})
+    assert [example for example in parts["train"] if example.skill == "triage"] == triage[-5:]
+    assert {split: parts[split] for split in held_out} == held_out
+    assert {drop.reason for drop in dropped} == {OVER_CAP}
+    assert len(dropped) == len(triage) - 5
+
+
+def test_the_maximum_never_touches_the_test_set(many: Any) -> None:
+    parts = parts_of(many)
+    test = list(parts["test"])
+    newest = {example.id for example in (parts["train"] + parts["validation"])[-20:]}
+    dropped = cap(parts, len(test) + 20, {})
+    assert parts["test"] == test
+    assert {example.id for split in ("train", "validation") for example in parts[split]} == newest
+    assert {drop.reason for drop in dropped} == {OVER_MAXIMUM}
+
+
+@pytest.mark.parametrize(("share", "replayed"), [(0.0, 0), (0.5, 20), (1.0, 40)])
+def test_replay_is_a_share_of_what_is_new_and_never_overlaps_it(many: Any, share: float, replayed: int) -> None:
+    rows = many(240)
+    before = {example.id for example in rows[:200]}
+    new, old = incremental(rows, before, share, seed=7)
+    assert {example.id for example in new} == {example.id for example in rows[200:]}
+    assert len(old) == replayed
+    assert {example.id for example in old} <= before
+
+
+def test_replay_takes_each_class_by_its_share_and_the_same_ones_again(many: Any) -> None:
+    rows = many(600)
+    sample = stratified(rows, 60, seed=7)
+    classes, sampled = (Counter((e.skill, label(e)) for e in found) for found in (rows, sample))
+    assert all(abs(sampled[key] - n / 10) < 1 for key, n in classes.items())
+    assert len(sample) == len({example.id for example in sample}) == 60
+    assert stratified(rows[::-1], 60, seed=7) == sample
+    assert stratified(rows, 60, seed=8) != sample
+
+
+def test_nothing_new_is_refused(many: Any) -> None:
+    rows = many(10)
+    with pytest.raises(DataError, match="no training example is new"):
+        incremental(rows, {example.id for example in rows}, 0.5, seed=7)

@@ -1,0 +1,270 @@
+"""Evaluation and gate as stages: what they write, when they do work, and when they refuse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import FakeEngine, example, write_dataset
+
+from opstune.artifacts import Ref
+from opstune.engines.base import Engine
+from opstune.errors import ConfigError, DataError, EvaluationError, IntegrityError, ServiceDown
+from opstune.evaluate import evaluate, gate, read_evaluation, read_gates, read_verdict
+from opstune.evaluate.evaluate import read_predictions
+from opstune.examples import Example
+from opstune.settings import EvaluateSettings, config_dir
+
+GATES = """
+lines:
+  - {skill: remediation, metric: function, direction: above, threshold: 0.90, minimum: 100}
+  - {skill: triage, metric: severity, direction: above, threshold: 0.70, minimum: 40}
+  - {skill: log_error, metric: category, direction: above, threshold: 0.70, minimum: 40}
+  - {skill: all, metric: correct, direction: above, threshold: 0.15, reference: over_base, minimum: 40}
+  - {skill: all, metric: correct, direction: above, threshold: -0.02, reference: over_champion, minimum: 40}
+  - {skill: all, metric: latency_p95_ms, direction: below, threshold: 500, minimum: 59}
+"""
+
+Make = Callable[..., Ref]
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Path:
+    path = tmp_path / "gates.yaml"
+    path.write_text(GATES)
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path, dataset: Ref, settings: EvaluateSettings) -> Make:
+    """Evaluate some engines into a folder."""
+
+    def evaluated(name: str = "evaluate", **engines: FakeEngine) -> Ref:
+        opened: Mapping[str, Callable[[], Engine]] = {role: lambda e=engine: e for role, engine in engines.items()}
+        return evaluate(tmp_path / name, dataset, opened, settings, {"adapter": None})
+
+    return evaluated
+
+
+@pytest.fixture
+def engines(examples: list[Example]) -> dict[str, FakeEngine]:
+    return {
+        "base": FakeEngine("base", examples, right=0.1),
+        "champion": FakeEngine("champion", examples, right=0.97),
+        "challenger": FakeEngine("challenger", examples, right=0.985),
+    }
+
+
+def test_every_role_is_measured_on_the_same_cases(make: Make, engines: dict[str, FakeEngine]) -> None:
+    found = read_evaluation(make(**engines))
+    assert list(found.roles) == ["base", "champion", "challenger"]
+    assert {measured.metrics["all"]["correct"].n for measured in found.roles.values()} == {400}
+    assert found.cases == {"remediation": 300, "triage": 100}
+    base, challenger = (found.roles[role].metrics["all"]["correct"].value for role in ("base", "challenger"))
+    assert base < 0.3 < 0.95 < challenger
+
+
+def test_free_decoding_is_measured_on_a_sample_beside_the_same_constrained_cases(
+    make: Make, engines: dict[str, FakeEngine]
+) -> None:
+    ref = make(**engines)
+    measured = read_evaluation(ref).roles["challenger"]
+    assert measured.free["all"]["correct"].n == measured.constrained_sample["all"]["correct"].n == 20
+    sampled = [[p.id for p in read_predictions(ref, role) if p.free] for role in ("base", "challenger")]
+    assert sampled[0] == sampled[1]
+
+
+def test_a_finished_evaluation_asks_no_model_again(make: Make, engines: dict[str, FakeEngine]) -> None:
+    first = make(**engines)
+    asked = [list(engine.asked) for engine in engines.values()]
+    assert make(**engines) == first
+    assert [engine.asked for engine in engines.values()] == asked
+
+
+def test_a_retry_asks_only_the_models_that_were_not_finished(
+    make: Make, engines: dict[str, FakeEngine], tmp_path: Path
+) -> None:
+    challenger = engines["challenger"]
+    challenger.broken = ServiceDown("the engine went away")
+    with pytest.raises(ServiceDown):
+        make(**engines)
+    assert (tmp_path / "evaluate.work" / "base.json").is_file()
+    challenger.broken = None
+    make(**engines)
+    assert engines["base"].asked == engines["champion"].asked == [400, 20]
+    assert not (tmp_path / "evaluate.work").exists()
+
+
+def test_another_model_s_kept_predictions_are_not_used(make: Make, engines: dict[str, FakeEngine]) -> None:
+    engines["challenger"].broken = ServiceDown("the engine went away")
+    with pytest.raises(ServiceDown):
+        make(**engines)
+    engines["challenger"].broken = None
+    engines["base"].name = "another base"
+    make(**engines)
+    assert engines["base"].asked == [400, 20, 400, 20]
+
+
+@pytest.mark.parametrize("fault", [{"broken": RuntimeError("a bug")}, {"drop": 1}])
+def test_a_model_that_was_not_measured_is_an_error_and_leaves_nothing(
+    make: Make, examples: list[Example], tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    with pytest.raises(EvaluationError):
+        make(challenger=FakeEngine("lost", examples, **fault))
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_an_empty_test_set_is_an_error(tmp_path: Path, settings: EvaluateSettings) -> None:
+    empty = write_dataset(tmp_path / "empty", [])
+    with pytest.raises(EvaluationError, match="empty"):
+        evaluate(tmp_path / "out", empty, {"challenger": lambda: FakeEngine("x", [])}, settings, {})
+
+
+def test_a_changed_test_set_is_refused_by_name(make: Make, engines: dict[str, FakeEngine], dataset: Ref) -> None:
+    with (dataset.path / "test.parquet").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(IntegrityError, match=r"test\.parquet"):
+        make(**engines)
+
+
+def test_a_good_challenger_is_promoted(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+    ref = gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
+    verdict = read_verdict(ref)
+    assert verdict.verdict == "promote", verdict.sentence
+    assert ref.counts["promote"] == 1
+    statuses = {(line.skill, line.metric, line.reference): line.status for line in verdict.lines}
+    assert statuses["log_error", "category", "absolute"] == "not_applicable"
+    assert statuses["all", "latency_p95_ms", "absolute"] == "not_applicable"
+
+
+def test_without_a_champion_its_lines_do_not_apply(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    del engines["champion"]
+    verdict = read_verdict(gate(tmp_path / "gate", make(**engines), gates, dataset=dataset))
+    assert verdict.verdict == "promote"
+    assert [line.status for line in verdict.lines if line.reference == "over_champion"] == ["not_applicable"]
+
+
+def test_worse_on_one_skill_is_rejected_by_that_line_however_good_the_whole(
+    make: Make, engines: dict[str, FakeEngine], examples: list[Example], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    engines["champion"] = FakeEngine("champion", examples, right={"remediation": 0.8, "triage": 1.0})
+    engines["challenger"] = FakeEngine("challenger", examples, right={"remediation": 1.0, "triage": 0.5})
+    verdict = read_verdict(gate(tmp_path / "gate", make(**engines), gates, dataset=dataset))
+    assert verdict.verdict == "reject"
+    assert [(line.skill, line.metric) for line in verdict.lines if line.status == "failed"] == [("triage", "severity")]
+    assert "triage severity" in verdict.sentence
+
+
+def test_thirty_cases_cannot_say(tmp_path: Path, settings: EvaluateSettings, gates: Path) -> None:
+    few = [example("remediation", n) for n in range(30)]
+    dataset = write_dataset(tmp_path / "few", few)
+    ref = evaluate(tmp_path / "evaluate", dataset, {"challenger": lambda: FakeEngine("x", few)}, settings, {})
+    verdict = read_verdict(gate(tmp_path / "gate", ref, gates, dataset=dataset))
+    assert verdict.verdict == "insufficient_data"
+    assert "70 more test cases" in verdict.sentence
+
+
+def test_what_ships_is_held_against_what_was_tested(
+    make: Make, engines: dict[str, FakeEngine], examples: list[Example], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    tested = make(**engines)
+    same = make("shipped", challenger=FakeEngine("challenger", examples, right=0.985, seconds=0.05))
+    worse = make("worse", challenger=FakeEngine("other", examples, right=0.955, seconds=0.05))
+    good = read_verdict(gate(tmp_path / "good", same, gates, tested=tested, dataset=dataset))
+    bad = read_verdict(gate(tmp_path / "bad", worse, gates, tested=tested, dataset=dataset))
+    assert good.verdict == "promote", good.sentence
+    assert {line.reference for line in good.lines if line.status == "passed"} == {"absolute", "over_base", "over_champion", "over_tested"}
+    assert bad.verdict == "reject"
+    assert "over tested" in bad.sentence
+
+
+def test_a_slow_file_is_rejected(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+    engines["challenger"].seconds = 0.6
+    verdict = read_verdict(gate(tmp_path / "gate", make(**engines), gates, dataset=dataset))
+    assert (verdict.verdict, [line.metric for line in verdict.lines if line.status == "failed"]) == ("reject", ["latency_p95_ms"])
+
+
+def test_an_evaluation_of_another_dataset_is_refused(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, tmp_path: Path
+) -> None:
+    other = write_dataset(tmp_path / "other", [example("triage", 1)])
+    with pytest.raises(DataError, match="another dataset"):
+        gate(tmp_path / "gate", make(**engines), gates, dataset=other)
+
+
+def test_a_gate_without_a_challenger_is_an_error(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    del engines["challenger"]
+    with pytest.raises(EvaluationError, match="no challenger"):
+        gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
+
+
+def test_changed_gates_judge_again(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+    evaluation = make(**engines)
+    assert read_verdict(gate(tmp_path / "gate", evaluation, gates, dataset=dataset)).verdict == "promote"
+    gates.write_text(GATES.replace("0.70, minimum: 40", "0.999, minimum: 40"))
+    assert read_verdict(gate(tmp_path / "gate", evaluation, gates, dataset=dataset)).verdict == "reject"
+
+
+def test_a_forged_verdict_is_refused(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+    evaluation = make(**engines)
+    predictions = evaluation.path / "predictions-challenger.jsonl"
+    predictions.write_text(predictions.read_text().replace('"correct":false', '"correct":true'))
+    with pytest.raises(IntegrityError, match="predictions-challenger"):
+        gate(tmp_path / "gate", evaluation, gates, dataset=dataset)
+
+
+def test_the_report_stands_alone_and_says_what_matters(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    engines["champion"].name = "hugging-face:tiny-ops@1+<adapter>"
+    ref = gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
+    page = (ref.path / "report.html").read_text()
+    assert "<script" not in page and "http://" not in page and "https://" not in page
+    assert "<adapter>" not in page
+    for words in ("Promoted", "tiny-ops", "commonest", "Against the champion", "The ten worst answers", "more than 90 %"):
+        assert words in page
+    assert str(tmp_path) not in page
+
+
+def test_an_odd_answer_survives_its_file(tmp_path: Path, settings: EvaluateSettings, examples: list[Example]) -> None:
+    odd = example("triage", 0).model_copy(update={"answer": {"severity": "SEV-1", "root_cause": "line\u2028break\x85 \n"}})
+    dataset = write_dataset(tmp_path / "odd", [odd])
+    ref = evaluate(tmp_path / "evaluate", dataset, {"challenger": lambda: FakeEngine("x", [odd])}, settings, {})
+    (read,) = read_predictions(ref, "challenger")
+    assert read.parsed == odd.answer
+    shutil.rmtree(ref.path)
+
+
+def test_the_shipped_gates_are_valid_and_hold_the_seeds_lines() -> None:
+    lines = {(g.skill, g.metric, g.reference): (g.direction, g.threshold, g.kind) for g in read_gates(config_dir() / "gates.yaml").lines}
+    assert lines["remediation", "function", "absolute"] == ("above", 0.90, "bound")
+    assert lines["remediation", "parameters", "absolute"] == ("above", 0.95, "bound")
+    assert lines["remediation", "false_positive", "absolute"] == ("below", 0.05, "bound")
+    assert lines["all", "correct", "absolute"] == ("above", 0.75, "bound")
+    assert lines["all", "latency_p95_ms", "absolute"] == ("below", 500, "bound")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("skill: remedy", "no such skill"),
+        ("direction: over", "direction"),
+        ("kind: guess", "kind"),
+        ("minimum: 0", "minimum"),
+        ("treshold: 1", "no such key"),
+    ],
+)
+def test_a_wrong_gate_is_told_with_its_key(tmp_path: Path, wrong: str, told: str) -> None:
+    entry = {"skill": "skill: all", "direction": "direction: above", "kind": "kind: bound", "minimum": "minimum: 1"}
+    entry[wrong.split(":")[0]] = wrong
+    path = tmp_path / "gates.yaml"
+    path.write_text("lines:\n  - {metric: correct, threshold: 0.5, " + ", ".join(entry.values()) + "}\n")
+    with pytest.raises(ConfigError, match=told):
+        read_gates(path)

@@ -1,0 +1,89 @@
+"""Bounds against published or exactly computed figures, and against simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from opstune.evaluate.statistics import (
+    cases_needed,
+    difference_bounds,
+    lower_bound,
+    quantile_upper_bound,
+    simulate_gate,
+    upper_bound,
+)
+
+
+@pytest.mark.parametrize(("threshold", "fewest"), [(0.90, 916), (0.95, 962)])
+def test_of_a_thousand_cases_so_many_prove_more_than(threshold: float, fewest: int) -> None:
+    assert lower_bound(fewest, 1000) > threshold > lower_bound(fewest - 1, 1000)
+
+
+@pytest.mark.parametrize(("cases", "allowed"), [(59, 0), (93, 1), (124, 2), (1000, 38)])
+def test_so_many_errors_still_prove_less_than_five_percent(cases: int, allowed: int) -> None:
+    assert upper_bound(allowed, cases) < 0.05 < upper_bound(allowed + 1, cases)
+
+
+def test_no_and_all_cases_have_bounds_too() -> None:
+    assert (lower_bound(0, 30), upper_bound(30, 30)) == (0.0, 1.0)
+    assert lower_bound(30, 30) == pytest.approx(0.05 ** (1 / 30))
+
+
+def test_a_true_88_percent_passes_the_90_percent_line_in_less_than_one_percent() -> None:
+    assert simulate_gate(0.88, 0.90, n=1000, draws=2000, seed=0) < 0.01
+
+
+def test_a_true_97_percent_passes_the_95_percent_line_as_often_as_arithmetic_allows() -> None:
+    """93.8 %: 962 right are needed, and 961 would prove it at 94 % confidence only. From 1,100 cases on it is 95 %."""
+    assert simulate_gate(0.97, 0.95, n=1000, draws=20_000, seed=0) == pytest.approx(0.938, abs=0.006)
+    assert simulate_gate(0.97, 0.95, n=1150, draws=20_000, seed=0) > 0.95
+
+
+def test_simulation_follows_from_its_seed() -> None:
+    assert simulate_gate(0.93, 0.90, 300, 500, seed=3) == simulate_gate(0.93, 0.90, 300, 500, seed=3)
+
+
+def test_the_paired_bound_of_equal_models_is_symmetric_and_shrinks() -> None:
+    small, large = difference_bounds(10, 10, 300), difference_bounds(20, 20, 600)
+    assert small[0] == pytest.approx(-small[1])
+    assert small[0] < large[0] < 0 < large[1] < small[1]
+
+
+@pytest.mark.parametrize(("gained", "lost", "cases"), [(0, 0, 50), (3, 0, 50), (0, 3, 50), (50, 0, 50), (0, 50, 50), (1, 0, 1)])
+def test_the_paired_bound_holds_the_observed_difference(gained: int, lost: int, cases: int) -> None:
+    lower, upper = difference_bounds(gained, lost, cases)
+    assert -1 <= lower <= (gained - lost) / cases <= upper <= 1
+    assert (lower, upper) == pytest.approx(tuple(-x for x in difference_bounds(lost, gained, cases)[::-1]))
+
+
+@pytest.mark.parametrize(("cases", "gained", "lost"), [(600, 0.01, 0.03), (600, 0.05, 0.07), (100, 0.05, 0.07)])
+def test_a_model_two_points_worse_seldom_proves_to_be_less_than_two_points_worse(
+    cases: int, gained: float, lost: float
+) -> None:
+    draws = np.random.default_rng(0).multinomial(cases, [gained, lost, 1 - gained - lost], size=2000)
+    kinds, counts = np.unique(draws[:, :2], axis=0, return_counts=True)
+    passing = [difference_bounds(int(g), int(x), cases)[0] > -0.02 for g, x in kinds]
+    assert np.average(passing, weights=counts) < 0.065
+
+
+@pytest.mark.parametrize("cases", [59, 100, 333])
+def test_the_latency_bound_is_the_same_test_as_the_share_of_slow_answers(cases: int) -> None:
+    seconds = sorted(np.random.default_rng(cases).exponential(size=cases))
+    bound = quantile_upper_bound(seconds, 0.95)
+    for limit in np.asarray(seconds) + 1e-9:
+        slow = int(np.sum(np.asarray(seconds) >= limit))
+        assert (bound < limit) == (upper_bound(slow, cases) < 0.05)
+
+
+def test_too_few_requests_bound_no_percentile() -> None:
+    assert math.isinf(quantile_upper_bound(range(58), 0.95))
+    assert quantile_upper_bound(range(59), 0.95) == 58
+
+
+def test_the_fewest_cases_that_would_do_are_found() -> None:
+    assert cases_needed(lambda n: n >= 437, 30) == 437
+    assert cases_needed(lambda n: n >= 437, 500) == 500
+    assert cases_needed(lambda n: False, 30) is None

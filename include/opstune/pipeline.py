@@ -230,7 +230,7 @@ def _hugging_face(base: Path, adapter: Path | None, settings: Settings) -> Engin
 def _llama_cpp(gguf: Path, settings: Settings) -> Engine:
     from opstune.engines.llama_cpp import LlamaCppEngine
 
-    asked, serve = settings.evaluate, settings.serve
+    serve = settings.serve
     return LlamaCppEngine(
-        gguf, context_tokens=serve.context_tokens, max_new_tokens=serve.max_new_tokens, threads=asked.threads
+        gguf, context_tokens=serve.context_tokens, max_new_tokens=serve.max_new_tokens, threads=serve.threads
     )

@@ -92,7 +92,8 @@ class Tracker:
             for name in {name for name, _, _ in self._metrics} & set(run.data.metrics)
             for point in client.get_metric_history(run_id, name)
         }
-        metrics = [Metric(name, value, now, step) for name, value, step in self._metrics if (name, value, step) not in there]
+        fresh = [point for point in self._metrics if point not in there]
+        metrics = [Metric(name, value, now, step) for name, value, step in fresh]
         for kind, entities in {"metrics": metrics, "params": params, "tags": tags}.items():
             for start in range(0, len(entities), _BATCH[kind]):
                 client.log_batch(run_id, **{kind: entities[start : start + _BATCH[kind]]})
@@ -171,8 +172,9 @@ def reachable(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-        what = f"MLflow did not answer as expected: {_CREDENTIALS.sub('', str(error)).splitlines()[0]}"
-        raise ServiceDown(what, _CREDENTIALS.sub("", tracking_uri), "Check the tracking server and try again.") from error
+        what, where = (_CREDENTIALS.sub("", text) for text in (str(error).splitlines()[0], tracking_uri))
+        todo = "Check the tracking server and try again."
+        raise ServiceDown(f"MLflow did not answer as expected: {what}", where, todo) from error
 
 
 def _join(client: MlflowClient, experiment_id: str, run_id: str) -> Run:

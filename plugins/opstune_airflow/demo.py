@@ -26,7 +26,8 @@ from opstune import settings as configuration
 from opstune.errors import ConfigError, OpstuneError
 from opstune_airflow import tasks
 from opstune_airflow.follow import follow, log_file
-from opstune_airflow.standalone import USER, Standalone
+from opstune_airflow.local_config import USER
+from opstune_airflow.standalone import Standalone
 
 if TYPE_CHECKING:
     from opstune.evaluate import Verdict
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 MARK: Final = "demo.json"
 KEPT: Final = ("tools",)  # the converter: a download that the next demo needs again
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> int:

@@ -8,14 +8,12 @@ from airflow.sdk import Param
 
 from opstune_airflow import settings
 
-_WHAT: Final = "What to train"
-_DATA: Final = "What to learn from"
-_TRAINING: Final = "How to train (leave empty for what the profile says)"
-_AFTER: Final = "When it is done"
+_DATA: Final = "What to learn from: empty fields are what opstune.yaml says"
+_TRAINING: Final = "How to train: empty fields are what the profile says"
 
 
 def fields(mode: str) -> dict[str, Param]:
-    """The form, with ``mode`` as this DAG's default."""
+    """The form, with ``mode`` as this DAG's default. Fields without a section stand open, the others fold away."""
     profiles = settings.profile_names()
     return {
         "mode": Param(
@@ -28,7 +26,6 @@ def fields(mode: str) -> dict[str, Param]:
             },
             title="Mode",
             description="Incremental takes a fraction of the time. Without a champion it becomes a full retrain.",
-            section=_WHAT,
         ),
         "profile": Param(
             None,
@@ -36,7 +33,12 @@ def fields(mode: str) -> dict[str, Param]:
             enum=[None, *profiles],
             title="Model profile",
             description="The base model and how it is trained, a file of config/profiles. Empty: the configured one.",
-            section=_WHAT,
+        ),
+        "deploy": Param(
+            True,
+            type="boolean",
+            title="Deploy",
+            description="Make the model the champion if it passes the gate. Off: it is registered and waits.",
         ),
         **days_back(),
         "minimum": Param(
@@ -80,13 +82,6 @@ def fields(mode: str) -> dict[str, Param]:
             title="Stop after this many steps",
             description="For drills: a model trained for one step is rejected by the gate, which is the point.",
             section=_TRAINING,
-        ),
-        "deploy": Param(
-            True,
-            type="boolean",
-            title="Deploy",
-            description="Make the model the champion if it passes the gate. Off: it is registered and waits.",
-            section=_AFTER,
         ),
     }
 

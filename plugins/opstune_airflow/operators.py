@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, DagRunState, PokeReturnValue
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+from airflow.sdk.exceptions import AirflowSkipException
 
 from opstune_airflow import assets, catalog, lease, run_note, settings, tasks, turn
 
@@ -36,7 +36,7 @@ class TurnSensor(BaseSensorOperator):
             task.xcom_push(key=run_note.KEY, value=reason)
             raise AirflowSkipException(reason)
         found = settings.load(context["params"], [settings.MLFLOW])
-        busy = turn.take(found.home, run.dag_id, run.run_id, lambda *held: _state(task, *held))
+        busy = turn.take(found.home, run.dag_id, run.run_id, tasks.state_of)
         if busy:
             self.log.info("One retrain at a time: waiting for %s to end.", busy)
             return PokeReturnValue(False)
@@ -109,10 +109,3 @@ class EvaluateOperator(DeviceOperator):
         from opstune import pipeline
 
         return pipeline.evaluate(run, refs["dataset"], refs["adapter"])
-
-
-def _state(task: Any, dag_id: str, run_id: str) -> str:
-    try:
-        return DagRunState(task.get_dagrun_state(dag_id, run_id)).value
-    except AirflowRuntimeError:  # the run was deleted
-        return ""

@@ -8,33 +8,32 @@ Everything it writes stands under ``<OPSTUNE_HOME>/airflow``. It is for one mach
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 import psutil
 
 from opstune.errors import ConfigError, ServiceDown
+from opstune.settings import load
+from opstune.simulate import write_history
+from opstune_airflow import local_config
 from opstune_airflow.client import Client
+from opstune_airflow.local_config import REPOSITORY, USER
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMPONENTS = {
     "api-server": ["api-server"],
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
 }
-USER = "admin"
 _HEALTH = {"scheduler": "scheduler", "dag_processor": "dag-processor", "triggerer": "triggerer"}
 
 Tell = Callable[[str], None]
@@ -55,7 +54,7 @@ class Standalone:
 
     @property
     def password_file(self) -> Path:
-        return self.folder / "simple_auth_manager_passwords.json.generated"
+        return self.folder / local_config.PASSWORDS
 
     @property
     def url(self) -> str:
@@ -77,8 +76,8 @@ class Standalone:
             return 0.0
         self.stop()
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        port = free_port(8080)
-        self._configure(port)
+        port = local_config.free_port(8080)
+        local_config.write(self.folder, port)
         self._prepare_database()
         self.tell(f"airflow   database ready  {time.monotonic() - started:.0f} s")
         parts = {name: self._spawn(name, command) for name, command in COMPONENTS.items()}
@@ -89,7 +88,7 @@ class Standalone:
     def stop(self) -> None:
         """End every part and whatever task it was running. Nothing happens if it is down."""
         parts = list(self._live().values())
-        everything = [*parts, *(child for part in parts for child in part.children(recursive=True))]
+        everything = [*parts, *(child for part in parts for child in _children(part))]
         for process in parts:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -123,8 +122,20 @@ class Standalone:
             "PYTHONUNBUFFERED": "1",
             "NO_COLOR": "1",
             "PYTHONWARNINGS": "ignore:GitWildMatchPattern",  # Airflow's own, once a process, in every task log
+            **{name: value for name, value in self._generated_history().items() if name not in os.environ},
             **self.environment,
         }
+
+    def _generated_history(self) -> dict[str, str]:
+        """The connections to the generated history, for sources that nobody has connected to anything real."""
+        history = self.home / "history"
+        if not history.is_dir():
+            return {}
+        connections: dict[str, dict[str, Any]] = {
+            "OPSTUNE_DATABASE": {"conn_type": "sqlite", "host": str(history / "oncall.db")},
+            "OPSTUNE_FILES": {"conn_type": "fs", "extra": {"path": str(history)}},
+        }
+        return {f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()}
 
     @property
     def _state_file(self) -> Path:
@@ -146,33 +157,6 @@ class Standalone:
                 if process.create_time() == born and process.status() != psutil.STATUS_ZOMBIE:
                     live[name] = process
         return live
-
-    def _configure(self, port: int) -> None:
-        """Write airflow.cfg (0600: it holds the keys) and the administrator's password."""
-        config = configuration(port)
-        config["core"] |= {
-            "dags_folder": str(REPOSITORY / "dags"),
-            "plugins_folder": str(REPOSITORY / "plugins"),
-            "simple_auth_manager_passwords_file": str(self.password_file),
-        }
-        # the driver gives a locked file 5 seconds, too few when training has both cores
-        config["database"] = {"sql_alchemy_conn": f"sqlite:///{self.folder / 'airflow.db'}?timeout=60"}
-        config["logging"] = {"base_log_folder": str(self.log_folder)}
-        previous = _parser(self.folder / "airflow.cfg")
-        for section, key in (("core", "fernet_key"), ("api", "secret_key"), ("api_auth", "jwt_secret")):
-            kept = previous.get(section, key, fallback=None)
-            config.setdefault(section, {})[key] = kept or (
-                _fernet_key() if key == "fernet_key" else secrets.token_hex(64)
-            )
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read_dict(
-            {section: {k: v.replace("%", "%%") for k, v in keys.items()} for section, keys in config.items()}
-        )
-        with private_file(self.folder / "airflow.cfg") as file:
-            parser.write(file)
-        if not self.password_file.is_file():
-            with private_file(self.password_file) as file:
-                json.dump({USER: secrets.token_urlsafe(12)}, file)
 
     def _prepare_database(self) -> None:
         command = [sys.executable, "-m", "opstune_airflow.apply_settings", "--migrate", "--only", "pools,variables"]
@@ -224,45 +208,10 @@ class Standalone:
         raise ServiceDown(f"{waiting} not healthy after {timeout:.0f} s", str(self.log_folder), "Read the logs there.")
 
 
-def configuration(port: int) -> dict[str, dict[str, str]]:
-    """Short loops, few processes: one machine with two cores should spend them on training."""
-    address = f"http://127.0.0.1:{port}"
-    return {
-        "core": {
-            "executor": "LocalExecutor",
-            "parallelism": "4",
-            "load_examples": "False",
-            "execution_api_server_url": f"{address}/execution/",
-            "execute_tasks_new_python_interpreter": "False",
-            "simple_auth_manager_users": f"{USER}:admin",
-        },
-        "api": {"host": "127.0.0.1", "port": str(port), "base_url": address, "workers": "1"},
-        "scheduler": {"scheduler_idle_sleep_time": "0.3", "scheduler_heartbeat_sec": "1"},
-        "dag_processor": {"parsing_processes": "1"},
-    }
-
-
-def free_port(first: int) -> int:
-    """The first port from ``first`` on that nobody listens on at 127.0.0.1."""
-    for port in range(first, first + 200):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise ServiceDown(f"no free port from {first} to {first + 199}", "127.0.0.1", "End what listens there.")
-
-
-@contextlib.contextmanager
-def private_file(path: Path) -> Iterator[IO[str]]:
-    """A file that only its owner can read, replaced as a whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        yield file
-    partial.replace(path)
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
 
 
 def _health(port: int) -> dict[str, str]:
@@ -281,23 +230,13 @@ def _warm_up(port: int) -> None:
         httpx.patch(f"http://127.0.0.1:{port}/execution/task-instances/none/run", json={}, timeout=120)
 
 
-def _parser(path: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None)
-    parser.read(path)
-    return parser
-
-
-def _fernet_key() -> str:
-    from cryptography.fernet import Fernet
-
-    return Fernet.generate_key().decode()
-
-
 def main() -> int:
     """Start, stop or show the Airflow of OPSTUNE_HOME."""
     asked = sys.argv[1] if len(sys.argv) == 2 else ""
     airflow = Standalone(Path(os.environ.get("OPSTUNE_HOME", ".opstune")))
     if asked == "up":
+        settings = load()
+        write_history(settings.home / "history", settings.simulate)
         seconds = airflow.start()
         print(f"Airflow is up after {seconds:.0f} s: {airflow.url}  user {USER}, password in {airflow.password_file}")
     elif asked == "down":

@@ -10,10 +10,10 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import get_current_context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import DagRunState, get_current_context
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 
-from opstune_airflow import assets, run_note, settings, verdict
+from opstune_airflow import assets, run_note, settings, turn, verdict
 
 if TYPE_CHECKING:
     from opstune.artifacts import Ref
@@ -31,10 +31,29 @@ def run_id(dag_id: str, airflow_run_id: str) -> str:
 
 
 def open_run(plan: JSON) -> Run:
-    """The library's Run for the DAG run that this task belongs to."""
+    """The library's Run for the DAG run that this task belongs to.
+
+    Raises:
+        ServiceDown: the task was cleared while another retrain runs.
+    """
+    from opstune.errors import ServiceDown
     from opstune.pipeline import Run
 
-    return Run(plan["id"], plan["mode"], settings.load(get_current_context()["params"], [settings.MLFLOW]))
+    context = get_current_context()
+    found = settings.load(context["params"], [settings.MLFLOW])
+    if busy := turn.take(found.home, context["dag_run"].dag_id, context["dag_run"].run_id, state_of):
+        raise ServiceDown(
+            f"another retrain has its turn: {busy}", plan["id"], "Clear this task again when it has ended."
+        )
+    return Run(plan["id"], plan["mode"], found)
+
+
+def state_of(dag_id: str, run_id: str) -> str:
+    """The state of any DAG run, ``""`` for one that was deleted; asked through the running task."""
+    try:
+        return DagRunState(get_current_context()["ti"].get_dagrun_state(dag_id, run_id)).value
+    except AirflowRuntimeError:
+        return ""
 
 
 def collect_source(source: str) -> JSON:

@@ -1,7 +1,7 @@
 """Decoding under a case's JSON schema, the same for every engine: one matcher a row over the tokenizer's vocabulary.
 
-The same matcher serves Hugging Face and llama.cpp, so what was tested is decoded as what ships is. llama-cpp-python's own
-schema converter is not used: a quote in an enum value gives a grammar that crashes the process.
+The same matcher serves Hugging Face and llama.cpp, so what was tested is decoded as what ships is. llama-cpp-python's
+own schema converter is not used: a quote in an enum value gives a grammar that crashes the process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Constraint:
     @property
     def finished(self) -> bool:
         """The answer is whole: nothing but the end may follow."""
-        return self._matcher.is_stopped()
+        return bool(self._matcher.is_stopped())
 
     def allow(self, row: NDArray[np.int32]) -> None:
         """Write the allowed next tokens as bits into one row of a mask."""
@@ -52,7 +52,7 @@ class Constraint:
         """Go on with the tokens that have no alternative here."""
         if self._matcher.is_stopped():
             return []
-        tokens = self._matcher.compute_ff_tokens()
+        tokens: list[int] = self._matcher.compute_ff_tokens()
         self._matcher.consume_tokens(tokens)
         self._check()
         return tokens
@@ -82,7 +82,7 @@ class Constraints:
         """
         text = json.dumps(schema, ensure_ascii=False)
         if text not in self._compiled:
-            grammar = LLMatcher.grammar_from_json_schema(text, overrides=_COMPACT)  # type: ignore[arg-type]
+            grammar = LLMatcher.grammar_from_json_schema(text, overrides=_COMPACT)
             self._compiled[text] = LLMatcher(self._tokenizer, grammar, log_level=0)
             if len(self._compiled) > _KEPT_GRAMMARS:
                 self._compiled.popitem(last=False)

@@ -143,9 +143,7 @@ def _load(base: Path, adapter: Path | None, threads: int) -> _Model:
     constraints = Constraints(_guided_tokenizer(tokenizer, vocabulary), vocabulary)
     ends = network.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [ends]
-    return _Model(
-        network.eval(), tokenizer, constraints, frozenset({*listed, tokenizer.eos_token_id} - {None})
-    )
+    return _Model(network.eval(), tokenizer, constraints, frozenset({*listed, tokenizer.eos_token_id} - {None}))
 
 
 def _guided_tokenizer(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> LLTokenizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,11 +84,18 @@ class _Model:
     def __init__(self, gguf: Path, context_tokens: int, threads: int) -> None:
         # n_threads_batch too: by default the prompt is read with every core of the machine, against all the others.
         self.llama = Llama(
-            str(gguf), n_ctx=context_tokens, n_batch=context_tokens, n_threads=threads, n_threads_batch=threads, verbose=False
+            str(gguf),
+            n_ctx=context_tokens,
+            n_batch=context_tokens,
+            n_threads=threads,
+            n_threads_batch=threads,
+            verbose=False,
         )
+        weakref.finalize(self, self.llama.close)  # else it is closed when half of the interpreter has gone, noisily
         template = self.llama.metadata.get("tokenizer.chat_template")
         if not template:
-            raise EvaluationError("the GGUF holds no chat template", gguf.name, "Convert it again from a model that has one.")
+            todo = "Convert it again from a model that has one."
+            raise EvaluationError("the GGUF holds no chat template", gguf.name, todo)
         self.end = self.llama.token_eos()
         spelled = self.llama.detokenize([self.end], special=True).decode()
         self._template = Jinja2ChatFormatter(template, eos_token=spelled, bos_token="")
@@ -96,8 +104,9 @@ class _Model:
 
     def tokens(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """The prompt's tokens, equal to Hugging Face's of the same chat."""
-        prompt = self._template(messages=messages).prompt  # type: ignore[arg-type]
-        return self.llama.tokenize(prompt.encode(), add_bos=False, special=True)
+        prompt = self._template(messages=messages).prompt
+        tokens: list[int] = self.llama.tokenize(prompt.encode(), add_bos=False, special=True)
+        return tokens
 
     def generate(self, prompt: Sequence[int], constraint: Constraint | None, limit: int) -> list[int]:
         """Greedy tokens after a prompt, without the end token. What the last prompt shared stays in the cache."""

@@ -14,7 +14,7 @@ from opstune.skills.base import messages
 
 
 def chat(case: Case) -> list[dict[str, str]]:
-    """The chat of one case, in Unicode NFC: Qwen2's tokenizer composes, llama.cpp's does not, so it is done before both."""
+    """The chat of one case, in Unicode NFC: Qwen2's tokenizer composes, llama.cpp's does not, so we do."""
     asked = messages(get(case.skill), case.context)
     return [{**message, "content": unicodedata.normalize("NFC", message["content"])} for message in asked]
 
@@ -25,10 +25,11 @@ def identity(files: Iterable[Path]) -> str:
     Raises:
         EvaluationError: there are none, or one cannot be read.
     """
+    todo = "Run the stage that makes it again."
     try:
         hashes = {file.name: sha256_file(file) for file in sorted(files)}
     except OSError as error:
-        raise EvaluationError(f"{error.filename} cannot be read", "engine", "Run the stage that makes it again.") from error
+        raise EvaluationError(f"{error.filename} cannot be read", "engine", todo) from error
     if not hashes:
-        raise EvaluationError("the model's folder holds no weights", "engine", "Run the stage that makes it again.")
+        raise EvaluationError("the model's folder holds no weights", "engine", todo)
     return fingerprint(hashes)[:12]

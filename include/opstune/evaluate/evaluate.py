@@ -72,16 +72,17 @@ def evaluate(
         if ref:
             artifacts.verify(ref)
     work = folder.with_name(f"{folder.name}.work")
-    opened = {role: engines[role]() for role in ROLES if role in engines}
-    asked = {**settings.model_dump(), "engines": {role: engine.name for role, engine in opened.items()}}
+    roles = [role for role in ROLES if role in engines]
+    asked = {**settings.model_dump(), "engines": {role: engines[role]().name for role in roles}}
 
     def make(out: Path) -> Mapping[str, float]:
         examples = read_examples(dataset.path / "test.parquet")
         if not examples:
-            raise EvaluationError("the test set is empty", str(dataset.path), "Collect more history; see the dataset card.")
-        predicted = {
-            role: predict(role, engine, examples, dataset.sha256, settings, work / f"{role}.json", on_progress)
-            for role, engine in opened.items()
+            todo = "Collect more history; see the dataset card."
+            raise EvaluationError("the test set is empty", str(dataset.path), todo)
+        predicted = {  # opened one after the other, so that one model at a time is in memory
+            role: predict(role, engines[role](), examples, dataset.sha256, settings, work / f"{role}.json", on_progress)
+            for role in roles
         }
         evaluation = measure(dataset.sha256, examples, predicted)
         for role, found in predicted.items():

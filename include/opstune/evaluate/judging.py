@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -17,7 +19,17 @@ from opstune.evaluate.gates import LATENCY_P95, Gate, read_gates
 from opstune.evaluate.metrics import ALL
 from opstune.evaluate.predict import Prediction
 from opstune.evaluate.report import Material, render
-from opstune.evaluate.verdict import DifferenceSeen, LatencySeen, Seen, ShareSeen, Verdict, decide, judge, judge_parity
+from opstune.evaluate.verdict import (
+    DifferenceSeen,
+    LatencySeen,
+    Seen,
+    ShareSeen,
+    Status,
+    Verdict,
+    decide,
+    judge,
+    judge_parity,
+)
 from opstune.tables import read_examples
 
 _FILE = "verdict.json"
@@ -77,11 +89,11 @@ def gate(
         )
         artifacts.write_text(out / _FILE, json.dumps(verdict.model_dump(), indent=1))
         artifacts.write_text(out / _REPORT, render(material))
-        statuses = [line.status for line in lines]
-        told = ("passed", "failed", "undecided", "alarm", "not_applicable")
-        return {"promote": float(verdict.verdict == "promote"), **{status: statuses.count(status) for status in told}}
+        statuses = Counter(line.status for line in lines)
+        return {"promote": float(verdict.verdict == "promote"), **{name: statuses[name] for name in get_args(Status)}}
 
-    return artifacts.build(folder, "verdict", {"evaluation": evaluation, "tested": tested, "dataset": dataset}, settings, make)
+    inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset}
+    return artifacts.build(folder, "verdict", inputs, settings, make)
 
 
 def read_verdict(ref: Ref) -> Verdict:
@@ -103,27 +115,32 @@ def observe(line: Gate, compared: Compared) -> Seen:
     if line.skill != ALL and line.skill not in evaluation.cases:
         return Seen(None, absent=f"the test set holds no {line.skill} cases")
     if line.metric == LATENCY_P95:
-        alone = sorted(p.seconds * 1000 for p in predictions[CHALLENGER] if p.seconds is not None and _of(line.skill, p))
-        return Seen(LatencySeen(tuple(alone)) if alone else None, absent="measured on the file that ships, not on batches")
+        asked = [p for p in predictions[CHALLENGER] if _of(line.skill, p)]
+        alone = tuple(sorted(p.seconds * 1000 for p in asked if p.seconds is not None))
+        absent = "measured on the file that ships, where requests are answered alone"
+        return Seen(LatencySeen(alone) if alone else None, absent)
     base, champion = (_share(predictions.get(role, ()), line) for role in (BASE, CHAMPION))
     constant = evaluation.majority[line.skill].metrics.get(line.metric) if line.skill != ALL else None
-    others = {"base": base, "champion": champion, "majority": constant.value if constant else None}
+    majority = constant.value if constant else None
     if line.reference == "absolute":
         scores = _scores(predictions[CHALLENGER], line.skill, line.metric)
-        return Seen(ShareSeen(sum(scores.values()), len(scores)), **others)
+        return Seen(ShareSeen(sum(scores.values()), len(scores)), "", base, champion, majority)
     role = BASE if line.reference == "over_base" else CHAMPION
     if not predictions.get(role):
-        return Seen(None, absent=f"there is no {role} to compare with", **others)
-    return Seen(_paired(predictions[CHALLENGER], predictions[role], line.skill, line.metric), **others)
+        return Seen(None, f"there is no {role} to compare with", base, champion, majority)
+    pairs = _paired(predictions[CHALLENGER], predictions[role], line.skill, line.metric)
+    return Seen(pairs, "", base, champion, majority)
 
 
 def _compare(evaluation: Ref, tested: Ref | None, dataset: Ref) -> Compared:
     measured = read_evaluation(evaluation)
     if CHALLENGER not in measured.roles:
-        raise EvaluationError("the evaluation holds no challenger", str(evaluation.path), "Evaluate the challenger first.")
+        todo = "Evaluate the challenger first."
+        raise EvaluationError("the evaluation holds no challenger", str(evaluation.path), todo)
     for ref in filter(None, (evaluation, tested)):
         if read_evaluation(ref).dataset_sha256 != dataset.sha256:
-            raise DataError(f"{ref.path} was measured on another dataset than {dataset.path}", "gate", "Pass one run's refs.")
+            what = f"{ref.path} was measured on another dataset than {dataset.path}"
+            raise DataError(what, "gate", "Pass one run's refs.")
     others = tested or evaluation
     predictions = {role: read_predictions(others, role) for role in (BASE, CHAMPION)}
     return Compared(measured, {**predictions, CHALLENGER: read_predictions(evaluation, CHALLENGER)})

@@ -100,18 +100,16 @@ def majority(skill: str, answers: Sequence[Mapping[str, Any]]) -> Majority:
     taught = get(skill)
     label, count = Counter(taught.label(answer) for answer in answers).most_common(1)[0]
     distinct = {target(answer): answer for answer in answers if taught.label(answer) == label}
-    tried = [
-        shares((skill, taught.score(answer, constant)) for answer in answers)[skill]
-        for constant in list(distinct.values())[:_ANSWERS_TRIED]
-    ]
-    best = max(tried, key=lambda found: found["correct"].value)
-    return Majority(label=label, share=count / len(answers), metrics=best)
+    tried = list(distinct.values())[:_ANSWERS_TRIED]
+    best = max(tried, key=lambda constant: sum(taught.score(answer, constant)["correct"] for answer in answers))
+    metrics = shares((skill, taught.score(answer, best)) for answer in answers)[skill]
+    return Majority(label=label, share=count / len(answers), metrics=metrics)
 
 
 def confusion(
     skill: str, pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]
 ) -> dict[str, dict[str, int]]:
-    """Expected label → predicted label → cases, from (expected, predicted); an invalid answer has a label of its own."""
+    """Expected label → predicted label → cases, from (expected, predicted); an invalid answer is a label too."""
     label = get(skill).label
     table: dict[str, Counter[str]] = defaultdict(Counter)
     for expected, predicted in pairs:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.evaluate.evaluate import CHALLENGER, CHAMPION, ROLES, Evaluation, Measured
-from opstune.evaluate.metrics import ALL, INVALID, VALID, share
+from opstune.evaluate.metrics import ALL, INVALID, VALID, Share, share
 from opstune.evaluate.predict import Prediction
 from opstune.evaluate.verdict import Line, Verdict, asked, name, share_told, told
 from opstune.examples import Example
@@ -27,6 +27,7 @@ _LEAST_IN_SLICE = 5
 _SLICES_SHOWN = 8
 _BINS = 24
 _EMBEDDED_BASE = "tiny-ops"
+_STATUS_WORDS = {"undecided": "cannot say", "not_applicable": "n/a"}
 #: Scores that tell of a fault when they hold.
 _FAULTS = ("false_positive", "false_negative")
 
@@ -57,7 +58,9 @@ def render(material: Material) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=share_told, words=lambda text: str(text).replace("_", " "), capitalize_first=_capitalize_first)
+    environment.filters.update(
+        percent=share_told, words=lambda text: str(text).replace("_", " "), capitalize_first=_capitalize_first
+    )
     evaluation, roles = material.evaluation, material.roles
     return environment.get_template("report.html.j2").render(
         verdict=material.verdict,
@@ -74,7 +77,7 @@ def render(material: Material) -> str:
         histogram=_histogram([p.seconds * 1000 for p in material.predictions[CHALLENGER] if p.seconds is not None]),
         worst=_worst(material),
         champion=_against_champion(material),
-        engines={role: measured for role, measured in roles.items()},
+        engines=roles,
         lineage=[_ancestor(ref) for ref in material.lineage],
     )
 
@@ -101,7 +104,7 @@ def _line(line: Line) -> dict[str, Any]:
         "champion": share_told(line.champion),
         "majority": share_told(line.majority),
         "status": line.status,
-        "status_words": {"failed": "failed", "undecided": "cannot say", "not_applicable": "n/a"}.get(line.status, line.status),
+        "status_words": _STATUS_WORDS.get(line.status, line.status),
         "reason": line.reason,
         "more": line.more_cases,
         "plot": _plot(line),
@@ -142,7 +145,7 @@ def _decoding(roles: Mapping[str, Measured]) -> list[dict[str, Any]]:
             "metric": metric,
             "n": free.n,
             "free": free.value,
-            "constrained": constrained.value if (constrained := measured.constrained_sample[skill].get(metric)) else None,
+            "constrained": _value(measured.constrained_sample[skill].get(metric)),
         }
         for role, measured in roles.items()
         if role != CHAMPION
@@ -150,6 +153,10 @@ def _decoding(roles: Mapping[str, Measured]) -> list[dict[str, Any]]:
         for metric, free in metrics.items()
         if metric in (("correct", VALID) if skill == ALL else ("correct", "parameters"))
     ]
+
+
+def _value(found: Share | None) -> float | None:
+    return found.value if found else None
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -185,7 +192,9 @@ def _slices(material: Material) -> Iterator[dict[str, Any]]:
         for field, value in fields.items():
             groups[example.skill, field][value][right] += 1
     for (skill, field), values in groups.items():
-        told_of = {value: share(n[True], n.total()) for value, n in values.items() if n.total() >= _LEAST_IN_SLICE and value}
+        told_of = {
+            value: share(n[True], n.total()) for value, n in values.items() if n.total() >= _LEAST_IN_SLICE and value
+        }
         if len(told_of) > 1:
             weakest = sorted(told_of.items(), key=lambda item: (item[1].value, -item[1].n))[:_SLICES_SHOWN]
             yield {"skill": skill, "field": field, "values": weakest, "of": len(told_of)}
@@ -228,9 +237,7 @@ def _against_champion(material: Material) -> dict[str, Any] | None:
 def _case(material: Material, prediction: Prediction) -> dict[str, Any]:
     example = next(example for example in material.examples if example.id == prediction.id)
     faults = [
-        metric
-        for metric, holds in prediction.scores.items()
-        if holds == (metric in _FAULTS) and metric != "correct"
+        metric for metric, holds in prediction.scores.items() if holds == (metric in _FAULTS) and metric != "correct"
     ]
     return {
         "id": prediction.id[:12],

@@ -9,21 +9,22 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import beta, binom, norm
+from scipy.special import bdtr, betaincinv, ndtri  # scipy.stats wraps these, and takes a second to import
 
 CONFIDENCE = 0.95
+_Z = float(ndtri(CONFIDENCE))
 _FAR = 10_000_000
+_HALVINGS = 60
 
 
 def lower_bound(right: float, cases: float) -> float:
     """One-sided 95 % Clopper–Pearson lower bound of a share (Clopper and Pearson, Biometrika 1934)."""
-    return float(beta.ppf(1 - CONFIDENCE, right, cases - right + 1)) if right > 0 else 0.0
+    return float(betaincinv(right, cases - right + 1, 1 - CONFIDENCE)) if right > 0 else 0.0
 
 
 def upper_bound(right: float, cases: float) -> float:
     """One-sided 95 % Clopper–Pearson upper bound of a share."""
-    return float(beta.ppf(CONFIDENCE, right + 1, cases - right)) if right < cases else 1.0
+    return float(betaincinv(right + 1, cases - right, CONFIDENCE)) if right < cases else 1.0
 
 
 def difference_bounds(gained: float, lost: float, cases: float) -> tuple[float, float]:
@@ -33,11 +34,18 @@ def difference_bounds(gained: float, lost: float, cases: float) -> tuple[float, 
     difference at which the score test just rejects (Tango, Statistics in Medicine 1998, 17:891-908);
     it keeps its level where differences are few, and two models that never differ have one too.
     """
-    z = float(norm.ppf(CONFIDENCE))
     share = (gained - lost) / cases
-    lower = -1.0 if share <= -1 else brentq(lambda d: _tango(gained, lost, cases, d) - z, -1 + 1e-9, share)
-    upper = 1.0 if share >= 1 else brentq(lambda d: _tango(gained, lost, cases, d) + z, share, 1 - 1e-9)
-    return float(lower), float(upper)
+    lower = _crossing(lambda d: _tango(gained, lost, cases, d) < _Z, -1.0, share)
+    upper = _crossing(lambda d: _tango(gained, lost, cases, d) < -_Z, share, 1.0)
+    return lower, upper
+
+
+def _crossing(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Where ``holds`` turns true between ``low`` and ``high``, by halving; ``high`` where it never does."""
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
 
 
 def _tango(gained: float, lost: float, cases: float, difference: float) -> float:
@@ -61,7 +69,9 @@ def quantile_upper_bound(ordered: Sequence[float], quantile: float, cases: int |
     spread like these would give.
     """
     cases = len(ordered) if cases is None else cases
-    rank = int(binom.ppf(CONFIDENCE, cases, quantile)) + 1
+    rank = max(1, math.ceil(quantile * cases))
+    while rank <= cases and bdtr(rank - 1, cases, quantile) < CONFIDENCE:
+        rank += 1
     return float(ordered[math.ceil(rank / cases * len(ordered)) - 1]) if rank <= cases else math.inf
 
 

@@ -37,9 +37,14 @@ Unit = Literal["share", "difference", "milliseconds"]
 class Evidence(Protocol):
     """What was observed for one line."""
 
-    n: int
-    value: float
-    unit: Unit
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def unit(self) -> Unit: ...
 
     def bound(self, direction: Direction, cases: int) -> float:
         """The one-sided 95 % bound that ``cases`` cases at the observed rate give."""
@@ -163,7 +168,9 @@ def judge(gate: Gate, seen: Seen, reach: float) -> Line:
     if not _right_side(gate, evidence.value):
         return _line(gate, seen, "failed", f"{_told(gate, evidence.value)} where {asked(gate)} is asked for", None)
     if needed is None or needed > reach * evidence.n:
-        reason = f"{_told(gate, evidence.value)} is too close to {asked(gate)}: no reasonable number of cases would prove it"
+        reason = (
+            f"{_told(gate, evidence.value)} is too close to {asked(gate)}: no reasonable number of cases would prove it"
+        )
         return _line(gate, seen, "failed", reason, None)
     reason = f"{_told(gate, evidence.value)} would do, but {evidence.n} cases only prove {proven}; about {needed} would"
     return _line(gate, seen, "undecided", reason, needed - evidence.n)
@@ -208,7 +215,10 @@ def decide(lines: Sequence[Line]) -> Verdict:
 
 def name(line: Line | Gate) -> str:
     """A line in words: ``remediation function``, ``all correct over base``."""
-    words = [line.skill.replace("_", " "), "p95 latency" if line.metric == LATENCY_P95 else line.metric.replace("_", " ")]
+    words = [
+        line.skill.replace("_", " "),
+        "p95 latency" if line.metric == LATENCY_P95 else line.metric.replace("_", " "),
+    ]
     if line.reference != "absolute":
         words.append(line.reference.replace("_", " "))
     return " ".join(words)

@@ -61,9 +61,12 @@ def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, to
             result = _run(spec, Path(work))
             for file in _tokenizer_files(adapter.path):
                 shutil.copy2(file, out / file.name)
+        sizes = {name: result[name] for name in ("bytes", "f16_bytes")}
         seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in result["seconds"].items())
-        log.info("%s of %.1f MB (f16 %.1f MB): %s", settings.quantisation, result["bytes"] / 1e6, result["f16_bytes"] / 1e6, seconds)
-        return {"bytes": result["bytes"], "f16_bytes": result["f16_bytes"]}
+        log.info(
+            "%s: %.1f MB of %.1f MB f16; %s", settings.quantisation, *(size / 1e6 for size in sizes.values()), seconds
+        )
+        return sizes
 
     return artifacts.build(folder, "gguf", {"adapter": adapter}, asked, make)
 
@@ -87,16 +90,17 @@ def _run(spec: Mapping[str, Any], work: Path) -> dict[str, Any]:
     file = work / "spec.json"
     file.write_text(json.dumps(spec, default=str))
     command = [sys.executable, "-m", "opstune.export.child", str(file)]
-    with (work / "output.log").open("w+") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=_environment(), check=False).returncode
-        output.seek(0)
-        told = output.read().strip().splitlines()
+    output = work / "output.log"
+    with output.open("w") as told_to:
+        ended = subprocess.run(command, stdout=told_to, stderr=subprocess.STDOUT, env=_environment(), check=False)
+    told = output.read_text(errors="replace").strip().splitlines()
     if (failed := work / "error.json").is_file():
         raise ExportError(*json.loads(failed.read_text()))
-    if code:
+    if code := ended.returncode:
         log.error("export process:\n%s", "\n".join(told[-40:]))
-        ended = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise ExportError(f"the export process {ended}: {told[-1] if told else 'no word'}", "convert", "See the log above.")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+        last = told[-1] if told else "no word"
+        raise ExportError(f"the export process {how}: {last}", "convert", "Its last lines are in the log above.")
     result: dict[str, Any] = json.loads((work / "result.json").read_text())
     return result
 

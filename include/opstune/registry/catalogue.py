@@ -35,7 +35,8 @@ class Catalogue:
         """Semantic version → MLflow's own number."""
         with tracking.reachable(self._uri):
             found = self._client.search_model_versions(f"name = '{self._model}'")
-            return {version.tags[_VERSION_TAG]: str(version.version) for version in found if _VERSION_TAG in version.tags}
+            ours = [version for version in found if _VERSION_TAG in version.tags]
+            return {version.tags[_VERSION_TAG]: str(version.version) for version in ours}
 
     def add(self, version: Version, verdict: str) -> None:
         """Make a model version of a bundle."""
@@ -44,9 +45,8 @@ class Catalogue:
         # A server refuses sources on its clients' disks; there the bundle is named, not located.
         source = version.folder.as_uri() if local else f"opstune://{self._model}/{version.version}"
         with tracking.reachable(self._uri):
-            self._client.create_model_version(
-                self._model, source, run_id=run, tags=_tags(version, verdict), description=f"{self._model} {version.version}"
-            )
+            tags, words = _tags(version, verdict), f"{self._model} {version.version}"
+            self._client.create_model_version(self._model, source, run_id=run, tags=tags, description=words)
 
     def remove(self, version: str) -> None:
         """Forget a version whose registration failed."""
@@ -59,7 +59,8 @@ class Catalogue:
         names = {number: version for version, number in self.versions().items()}
         with tracking.reachable(self._uri):
             found: dict[str, Any] = self._client.get_registered_model(self._model).aliases
-        return {alias: names.get(str(number), f"mlflow:{number}") for alias, number in found.items() if alias in ALIASES}
+        ours = {alias: str(number) for alias, number in found.items() if alias in ALIASES}
+        return {alias: names.get(number, f"mlflow:{number}") for alias, number in ours.items()}
 
     def set_aliases(self, wanted: Mapping[str, str]) -> None:
         numbers, found = self.versions(), self.aliases()

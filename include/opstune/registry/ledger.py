@@ -6,7 +6,6 @@ them. MLflow's aliases follow the ledger, and its copy of the last hash shows a 
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +61,8 @@ class Ledger:
             except ValidationError as error:
                 raise IntegrityError(f"line {number} of {self._file} cannot be read", "ledger", _RESTORE) from error
             if entry.before != (found[-1].hash if found else START) or entry.sealed().hash != entry.hash:
-                raise IntegrityError(f"line {number} of {self._file} does not follow from the line before", "ledger", _RESTORE)
+                what = f"line {number} of {self._file} does not follow from the line before"
+                raise IntegrityError(what, "ledger", _RESTORE)
             found.append(entry)
         return found
 
@@ -78,7 +78,7 @@ class Ledger:
         ).sealed()  # fmt: skip
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a") as file:
-            file.write(json.dumps(entry.model_dump(mode="json"), ensure_ascii=False) + "\n")
+            file.write(entry.model_dump_json() + "\n")
             file.flush()
             os.fsync(file.fileno())
         return entry

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -159,7 +158,7 @@ class Registry:
             partial.mkdir(parents=True)
             bundle.assemble(partial, refs, facts)
             signing.sign(partial, self._keys)
-            os.replace(partial, folder)
+            partial.rename(folder)
             self._complete(bundle.read(folder))
         except BaseException:
             if facts.version not in self._registered():
@@ -222,9 +221,9 @@ class Registry:
         found = self._catalogue.aliases()
         for alias in sorted({*wanted, *found}):
             if wanted.get(alias) != found.get(alias):
-                todo = f"Point it back at {wanted.get(alias) or 'nothing'} in MLflow; opstune models promote moves aliases."
-                what = f"the alias {alias} was moved by hand to {found.get(alias) or 'nothing'}"
-                raise IntegrityError(what, "MLflow", todo)
+                here, there = wanted.get(alias, "nothing"), found.get(alias, "nothing")
+                todo = f"Point it back at {here} in MLflow; `opstune models` moves aliases."
+                raise IntegrityError(f"the alias {alias} was moved by hand to {there}", "MLflow", todo)
 
 
 def _check_verdicts(version: Version) -> None:

@@ -27,4 +27,3 @@ def ask(bundle: Path, skill: str, context: Mapping[str, Any], settings: ServeSet
     if not gguf.is_file():
         raise InputError(f"{gguf} is not there", "ask", "Give the folder of a registered version or a GGUF file.")
     return engine.load(gguf, settings).answer([Case(skill, context)], constrained=True)[0]
-

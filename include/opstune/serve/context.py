@@ -90,7 +90,7 @@ def _as_log(text: str) -> Context:
 
 def _pairs(text: str) -> tuple[dict[str, str], str]:
     """The pairs of a text, and the text without them."""
-    found = {name: value.strip("\"'") for name, value in _PAIR.findall(text)}
+    found = {name: value.rstrip(":.").strip("\"'") for name, value in _PAIR.findall(text)}
     return found, _PAIR.sub(" ", text).replace("{", " ").replace("}", " ").strip()
 
 

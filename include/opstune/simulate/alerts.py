@@ -6,15 +6,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
-from opstune.simulate.kinds import CALM, CAUSES, INSISTS, KINDS, Kind
+from opstune.simulate.kinds import CALM, CAUSES, KINDS, Kind
 from opstune.simulate.names import Names
 from opstune.simulate.words import SECOND, expand
 from opstune.skills.functions import NONE, functions
 
 #: Of all alerts this share needs no action, for one of these reasons.
 CALM_SHARE = 0.39
-_CALM_REASONS = ("resolved", *CALM)
-_INSIST_SHARE = 0.06
+#: How often the monitor adds in words what it also says in a field.
+_WORDY_SHARE = 0.3
+#: What is calm shows in a field, as in Alertmanager: what is over is resolved, what was announced is suppressed.
+_STATUS = {"recovered": "resolved", "acted": "resolved", "maintenance": "suppressed"}
+#: The cause as the monitor classifies it.
+_REASONS = {
+    "release": "NewRelease",
+    "stuck": "Deadlock",
+    "load": "HighTraffic",
+    "memory": "MemoryLimit",
+    "leak": "MemoryLeak",
+    "hardware": "HardwareErrors",
+    "rubbish": "OldFiles",
+    "growth": "DataGrowth",
+    "expiry": "ExpiresSoon",
+    "expired": "Expired",
+    "reload": "StaleCopy",
+    "interrupted": "Interrupted",
+    "client": "SingleClient",
+}
 #: A thing's label is not always called like the parameter it fills.
 _LABELS = {
     "deployment": ("deployment", "workload"),
@@ -52,19 +70,19 @@ def draw(rng: Random, names: Names, kind: Kind, cause: str) -> Alert:
     """An alert of this kind and cause on fresh things of the incident's service."""
     things = _things(rng, names, kind)
     slots = {**numbers(rng), **things, "service": names.service}
-    calm = rng.choice(_CALM_REASONS) if rng.random() < CALM_SHARE else ""
-    summary, description = _texts(rng, kind, cause, calm, slots)
+    calm = rng.choice(tuple(CALM)) if rng.random() < CALM_SHARE else ""
+    words = CALM[calm] if calm else CAUSES[cause]
     function = kind.functions[cause]
     others = [other for other in kind.functions.values() if other != function]
     wrong = rng.choice(others)
     return Alert(
         kind=kind.alert,
         cause=calm or cause,
-        severity="info" if calm == "drill" and rng.random() < 0.5 else rng.choice(("warning", "critical", "page")),
-        status="resolved" if calm == "resolved" else "firing",
-        summary=summary,
-        description=description,
-        labels=_labels(rng, names, kind, things),
+        severity="info" if calm == "drill" else rng.choice(("warning", "critical", "page")),
+        status=_STATUS.get(calm, "firing"),
+        summary=expand(rng, kind.symptom, slots),
+        description=expand(rng, words, slots) if rng.random() < _WORDY_SHARE else "",
+        labels=_labels(rng, names, kind, {**things, "reason": _REASONS[cause]}),
         function=NONE if calm else function,
         parameters={} if calm else _parameters(function, things),
         wrong=None if calm else (wrong, _parameters(wrong, things)),
@@ -90,19 +108,6 @@ def pick(rng: Random) -> tuple[Kind, str]:
     function = rng.choice([name for name in functions() if name != NONE])
     fitting = [(kind, cause) for kind in KINDS for cause, found in kind.functions.items() if found == function]
     return rng.choice(fitting)
-
-
-def _texts(rng: Random, kind: Kind, cause: str, calm: str, slots: Mapping[str, object]) -> tuple[str, str]:
-    symptom, reason = expand(rng, kind.symptom, slots), expand(rng, CAUSES[cause], slots)
-    if calm in CALM:
-        excuse = expand(rng, CALM[calm], slots)
-        reason = excuse if rng.random() < 0.55 else rng.choice((f"{reason}. {excuse}", f"{excuse}. {reason}"))
-    elif not calm and rng.random() < _INSIST_SHARE:
-        reason = f"{reason}. {expand(rng, INSISTS, slots)}"
-    style = rng.random()
-    if style < 0.72:
-        return symptom, reason
-    return (f"{symptom}: {reason}", "") if style < 0.86 else (reason, symptom)
 
 
 def _things(rng: Random, names: Names, kind: Kind) -> dict[str, str]:

@@ -16,8 +16,8 @@ Row = dict[str, Any]
 #: A file of the history or a table of its database.
 Place = str
 
-_REVIEWED_SHARE = 0.56
-_LOG_SHARE = 0.54
+_REVIEWED_SHARE = 0.75
+_LOG_SHARE = 0.75
 _AGENT_SHARE = 0.2
 _PEOPLE = ("mira", "tom", "ada", "jon", "lea", "noor", "kai", "ida")
 
@@ -72,7 +72,7 @@ def _alerts(rng: Random, names: Names) -> list[alerts.Alert]:
     """Three to six alerts: most show the incident's own cause on several things, some another."""
     kind, cause = alerts.pick(rng)
     drawn: list[alerts.Alert] = []
-    for _ in range(rng.choices((3, 4, 5, 6), (30, 30, 25, 15))[0]):
+    for _ in range(rng.choices((3, 4, 5, 6), (35, 35, 20, 10))[0]):
         if drawn and rng.random() < 0.45:
             other = rng.choice(KINDS)
             drawn.append(alerts.draw(rng, names, other, rng.choice(list(other.functions))))

@@ -282,9 +282,3 @@ CALM = {
         "is good|, ticket {rev}||]"
     ),
 }
-
-#: Now and then said of a real fault, so that the words of calm alone do not decide.
-INSISTS = (
-    "[no maintenance is planned|this is not a drill|it did not recover|automation gave up after {n} tries|"
-    "it does not clear by itself]"
-)

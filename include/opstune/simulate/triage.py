@@ -41,33 +41,12 @@ class _Cause:
 
 _IMPACT = {
     "SEV-0": (
-        "[nobody can|no customer can|not one user can] [sign in|pay|order|open the site|use any function]|"
-        "[all customers|all users|every region] [are locked out|see an error page|are down|lost the service]|"
-        "[orders|payments|customer records|messages] [were lost for good|are lost|were overwritten without a copy]|"
-        "[customer data|private records|access keys] [leaked|became public|were shown to strangers|reached "
-        "another tenant]"
+        "[nobody|no customer|not one user] can [sign in|pay|order|open the site]|"
+        "[orders|payments|customer records|messages] were [lost|overwritten|leaked]"
     ),
-    "SEV-1": (
-        "[checkout|search|upload|sign-up|payment by card|the main page] [is down|does not work|fails|is unusable] for "
-        "[many customers|a whole region|most mobile users|half of the users]|"
-        "[many customers|a whole region|most mobile users|half of the users] cannot [order|search|upload|pay by "
-        "card|sign up]"
-    ),
-    "SEV-2": (
-        "[some users|a few customers|part of the users|one partner] [wait longer|see stale numbers|must retry|"
-        "get late mails|"
-        "miss pictures]|[checkout|search|upload|sign-up|reporting] is [slow|delayed|patchy] for [some users|a "
-        "few customers|one partner]|"
-        "[search|upload|export|reporting] [fails|is down], [a way round exists|a fallback serves it|users can "
-        "use the old page]"
-    ),
-    "SEV-3": (
-        "[only staff|only an internal report|only a test system|only our dashboards] [is hindered|is affected|notices]|"
-        "[no user|no customer|nobody outside] [notices|is affected|is hindered]|[a spare|redundancy|the second "
-        "copy] took over, "
-        "[users saw nothing|no user notices|no customer noticed]|[cosmetic only|internal tool only|a staging "
-        "matter only]"
-    ),
+    "SEV-1": "[many customers|a whole region|most users|half of the users] cannot [order|search|upload|pay|sign up]",
+    "SEV-2": "[some users|a few customers|one partner] [wait longer|see stale numbers|must retry|get late mails]",
+    "SEV-3": "only [staff|an internal report|a test system|our dashboards] [is hindered|is affected|notices]",
 }
 _AFFECTED = {"SEV-0": (88, 100), "SEV-1": (31, 64), "SEV-2": (4, 18), "SEV-3": (0, 1)}
 _TIERS = {"SEV-0": "1 1 1 2", "SEV-1": "1 1 2 2", "SEV-2": "1 2 2 3", "SEV-3": "2 3 3 3"}
@@ -75,9 +54,9 @@ _CAUSES = (
     _Cause(
         "[{service} fails since a change|bad release of {service}|{service} broke after a rollout]",
         "[errors began with|trouble set in right after|calls fail since] [release|revision|version] {rev}[ of "
-        "{deployment}|]",
+        "{service}|]",
         "release {rev} of {service} is faulty",
-        "roll back {deployment}",
+        "roll back {service}",
         "canary every release of {service}",
     ),
     _Cause(
@@ -86,14 +65,14 @@ _CAUSES = (
         "siblings work]",
         "pod {pod} is deadlocked",
         "restart {pod}",
-        "add a liveness probe to {deployment}",
+        "add a liveness probe to {service}",
     ),
     _Cause(
         "[{service} is overrun|{service} cannot keep up|too much traffic for {service}]",
         "[traffic|demand|the call rate] is {n} times [the usual|normal|the forecast], [all replicas are busy|cpu "
         "at {pct}%]",
         "traffic exceeds the capacity of {service}",
-        "scale out {deployment}",
+        "scale out {service}",
         "raise the replica ceiling of {service}",
     ),
     _Cause(
@@ -201,7 +180,6 @@ def draw(rng: Random, names: Names, things: Mapping[str, str]) -> Incident:
         **numbers(rng),
         **own,
         "service": names.service,
-        "deployment": names.deployment,
         "container": names.container,
     }
     low, high = _AFFECTED[severity]
@@ -212,7 +190,7 @@ def draw(rng: Random, names: Names, things: Mapping[str, str]) -> Incident:
         tier=rng.choice(_TIERS[severity].split()),
         symptom=expand(rng, cause.symptom, slots),
         impact=impact,
-        affected=rng.choice((f"{share}% of users", f"{share} percent", f"about {share}%")),
+        affected=f"{share}% of users",
         severity=severity,
         root_cause=cause.root_cause.format_map(slots),
         mitigation=cause.mitigation.format_map(slots),

@@ -20,7 +20,7 @@ from transformers.trainer import Trainer as TransformersTrainer
 from trl import SFTConfig, SFTTrainer
 
 from opstune.errors import Diverged
-from opstune.train import checkpoints
+from opstune.train import checkpoints, fused
 from opstune.train.batches import ByLength, collate
 from opstune.train.examples import IGNORED, Tokens
 from opstune.train.machine import Means
@@ -61,6 +61,8 @@ class Backend(SFTTrainer):
         for parameter in self.model.parameters():
             if parameter.requires_grad:  # else resuming would turn a bf16 adapter into fp32, and differ
                 parameter.data = parameter.data.float()
+        if not means.cuda and not means.bf16 and spec.method == "lora":
+            fused.install(self.model)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -35,8 +35,7 @@ def seal(made: Path, folder: Path, step: int) -> Path:
     target = place(folder, step)
     shutil.rmtree(target, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    os.replace(made, target)
-    return target
+    return made.replace(target)
 
 
 def complete(checkpoint: Path) -> bool:

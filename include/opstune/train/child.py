@@ -38,7 +38,7 @@ def main(spec_file: Path) -> int:
     tell = _teller(events)
     try:
         spec = Spec.model_validate_json(spec_file.read_text())
-        with _alone(spec.work):
+        with _Alone(spec.work):
             run(spec, tell)
     except Exception as error:
         traceback.print_exc()
@@ -57,11 +57,11 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     Raises:
         OpstuneError: what the child can tell itself; anything else is a bug.
     """
+    import torch
+
     from opstune.tables import read_examples
     from opstune.train import backend, machine, model
     from opstune.train.examples import tokenise
-
-    import torch
 
     started = time.monotonic()
     means = machine.means(spec)
@@ -97,7 +97,7 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     backend.save(trainer, made, facts)
-    os.replace(made, spec.finished)
+    made.replace(spec.finished)
     tell("finished", step=trainer.state.global_step)
 
 
@@ -119,7 +119,7 @@ def _end_with_parent(parent: int) -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-class _alone:
+class _Alone:
     """Holds the work folder: a trainer left by a dead parent needs a second to notice and end."""
 
     def __init__(self, work: Path) -> None:

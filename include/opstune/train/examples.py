@@ -86,7 +86,8 @@ def _texts(example: Example, tokenizer: Any) -> tuple[str, str]:
     except (OpstuneError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         todo = "Correct or remove it at its source, and build the dataset again."
-        raise DataError(f"example {example.id} cannot be trained on: {reason}", f"source {example.source}", todo) from error
+        what = f"example {example.id} cannot be trained on: {reason}"
+        raise DataError(what, f"source {example.source}", todo) from error
     prompt: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     whole: str = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": answer}], tokenize=False)
     if not whole.startswith(prompt):

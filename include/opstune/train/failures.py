@@ -1,4 +1,4 @@
-"""How a training broke, in words: from an exception in the child, or from its exit and its last output, to the error tree.
+"""How a training broke, in words: from an exception in the child, or from its exit and last output, to the error tree.
 
 Every sentence says what broke, at which step, what was saved, what happens next and what a person can do.
 """
@@ -23,6 +23,7 @@ from opstune.errors import (
     TrainerFailed,
     TrainerKilled,
 )
+from opstune.train.memory import Memory
 
 #: The child's exit status when it has told its own failure.
 TOLD = 3
@@ -30,23 +31,7 @@ _OUT_OF_MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|MemoryError|std::bad_alloc", re.I
 )
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b", re.I)
-#: A machine with less of its memory left than this, when its trainer was killed, killed it for memory.
-_SHORT = 0.05
 _LAST_LINES = 10
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Host memory as last seen while the child lived, in bytes; ``oom_kills`` counts the kernel's kills since its start."""
-
-    available: int
-    total: int
-    rss: int
-    oom_kills: int = 0
-
-    @property
-    def short(self) -> bool:
-        return self.oom_kills > 0 or self.available < _SHORT * self.total
 
 
 @dataclass(frozen=True)
@@ -137,7 +122,8 @@ def explain(error: OpstuneError, story: Story) -> OpstuneError:
         return Diverged(what, where, f"{story.kept} {advice}")
     if isinstance(error, TrainerFailed):
         tail = "".join(f"\n  {text}" for text in story.last_lines[-_LAST_LINES:])
-        advice = error.todo or "This is a bug or a broken installation, so it is not retried; the last lines were:" + tail
+        bug = f"This is a bug or a broken installation, so it is not retried; the last lines were:{tail}"
+        advice = error.todo or bug
         return TrainerFailed(what, where, f"{story.kept} {advice}")
     if isinstance(error, DataError | InputError):
         return type(error)(error.what, error.where, error.todo)

@@ -1,4 +1,4 @@
-"""What this machine can train with, decided from what it says it can do and never from a timing, so that a resumed run decides alike."""
+"""What this machine can train with, by what it says it can do: a timing might decide otherwise on a resume."""
 
 from __future__ import annotations
 

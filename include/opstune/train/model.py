@@ -62,7 +62,7 @@ def _nf4(means: Means) -> Any:
 
 
 def _keep_in_place(model: Any) -> None:
-    """On an AVX512-BF16 processor bitsandbytes repacks weights at the first evaluation, and gradients are then wrong."""
+    """On an AVX512-BF16 processor bitsandbytes repacks weights at the first evaluation; gradients are then wrong."""
     from bitsandbytes.nn import Linear4bit
 
     for module in model.modules():

@@ -122,7 +122,8 @@ def base_folder(profile: Profile) -> Path:
         todo = f"Fetch it once: hf download {profile.base}{revision}."
     else:
         todo = "Restore the folder, or correct `base` in the profile."
-    raise ConfigError(f"the base model {profile.base} of profile {profile.name} is not on this machine", str(places[0]), todo)
+    what = f"the base model {profile.base} of profile {profile.name} is not on this machine"
+    raise ConfigError(what, str(places[0]), todo)
 
 
 def _in_hub_cache(repository: str, revision: str | None) -> Path | None:

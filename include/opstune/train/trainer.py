@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import psutil
 
@@ -23,7 +23,8 @@ from opstune.artifacts import Ref
 from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
 from opstune.settings import TrainSettings
 from opstune.train import checkpoints, failures, progress
-from opstune.train.failures import Memory, Story
+from opstune.train.failures import Story
+from opstune.train.memory import Memory, MemoryWatch
 from opstune.train.preflight import ADAPTER_FILE, TRAINING_FILE, parent_ref, preflight
 from opstune.train.profiles import Profile, base_folder, base_sha256
 from opstune.train.progress import Progress
@@ -58,6 +59,9 @@ class Trainer:
     ``parent`` is the folder of the champion's adapter: training then goes on from it, at the profile's
     incremental rate. ``environment`` is set over this process's own for the child (``CUDA_VISIBLE_DEVICES``).
     """
+
+    #: What is started, before the path of the spec.
+    command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "opstune.train")
 
     def __init__(
         self,
@@ -195,12 +199,17 @@ class Trainer:
         """
         if self._stopped:
             raise failures.from_exit(-15, self._story(spec, {}, None))
-        command = [sys.executable, "-m", "opstune.train", str(self.work / "spec.json")]
+        command = [*self.command, str(self.work / "spec.json")]
         heard: dict[str, Any] = {}
-        watch = _MemoryWatch()
+        watch = MemoryWatch()
         with (self.work / _LOG).open("a") as output:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=output, stdin=subprocess.DEVNULL, text=True, env=self._child_environment()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                env=self._child_environment(),
             )
             try:
                 self._listen(self._process, heard, watch)
@@ -240,7 +249,7 @@ class Trainer:
             **self._environment,
         }
 
-    def _listen(self, process: subprocess.Popen[str], heard: dict[str, Any], watch: _MemoryWatch) -> None:
+    def _listen(self, process: subprocess.Popen[str], heard: dict[str, Any], watch: MemoryWatch) -> None:
         """Take the child's events until its pipe closes; ``heard`` holds the last one of each kind."""
         assert process.stdout is not None
         lines: queue.Queue[str | None] = queue.Queue()
@@ -297,39 +306,6 @@ class Trainer:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _LOG:
                 path.unlink()
-
-
-class _MemoryWatch:
-    """The machine's memory as last seen while the child lived, at most once a second."""
-
-    def __init__(self) -> None:
-        self.seen: Memory | None = None
-        self._kills_before = _oom_kills()
-        self._looked = 0.0
-
-    def look(self, pid: int) -> None:
-        if time.monotonic() - self._looked < 1.0:
-            return
-        self._looked = time.monotonic()
-        try:
-            rss = psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            rss = 0  # gone, or a zombie: what the kernel counted still says why
-        free = psutil.virtual_memory()
-        low = min(free.available, self.seen.available) if self.seen and not rss else free.available
-        self.seen = Memory(low, free.total, rss, _oom_kills() - self._kills_before)
-
-
-def _oom_kills() -> int:
-    """How often the kernel has killed for memory in this machine or container, 0 where it does not say."""
-    for file, key in ((Path("/sys/fs/cgroup/memory.events"), "oom_kill"), (Path("/proc/vmstat"), "oom_kill")):
-        try:
-            counts = dict(text.split() for text in file.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        if key in counts:
-            return int(counts[key])
-    return 0
 
 
 def _drain(stream: IO[str], lines: queue.Queue[str | None]) -> None:

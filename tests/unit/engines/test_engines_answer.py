@@ -20,7 +20,19 @@ from opstune.errors import EvaluationError
 from opstune.skills import get
 from opstune.skills.base import closed_object
 
-ODD = ['say "hi"', "back\\slash", "line\nbreak", "tab\there", "été", "e\u0301te\u0301", "日本", "🙂", "<|im_end|>", "\x7f", " x"]
+ODD = [
+    'say "hi"',
+    "back\\slash",
+    "line\nbreak",
+    "tab\there",
+    "été",
+    "e\u0301te\u0301",
+    "日本",
+    "🙂",
+    "<|im_end|>",
+    "\x7f",
+    " x",
+]
 
 
 def alert(number: int, **labels: str) -> Case:
@@ -67,7 +79,9 @@ def test_an_alert_without_labels_can_only_be_left_alone(answers: list[Answer]) -
 
 
 def test_a_message_is_one_of_the_log_s_own_lines(answers: list[Answer]) -> None:
-    assert answers[13].text.startswith(('{"message":"KeyError: \\"pod\\"","category":', '{"message":"path C:\\\\temp\\\\x","'))
+    assert answers[13].text.startswith(
+        ('{"message":"KeyError: \\"pod\\"","category":', '{"message":"path C:\\\\temp\\\\x","')
+    )
 
 
 @pytest.mark.parametrize("value", ODD)
@@ -99,7 +113,7 @@ def test_a_faulty_schema_is_an_error_not_a_wrong_answer(engine: Engine, monkeypa
 
 @pytest.mark.parametrize("constrained", [True, False])
 def test_both_engines_say_the_same(base: Path, gguf: Path, constrained: bool) -> None:
-    """All but a case or two: llama.cpp keeps keys and values in 16 bits, and a random model's choices are close calls."""
+    """All but a case or two: llama.cpp keeps keys and values in 16 bits, and a random model's choices are close."""
     tested = hugging_face(base, max_new_tokens=24).answer(CASES, constrained=constrained)
     shipped = llama_cpp(gguf, max_new_tokens=24).answer(CASES, constrained=constrained)
     same = sum(a.text == b.text for a, b in zip(tested, shipped, strict=True))
@@ -138,7 +152,9 @@ def test_an_adapter_changes_the_answers_and_the_name(base: Path, tmp_path: Path)
     network.save_pretrained(tmp_path / "adapter")
     plain, tuned = hugging_face(base), hugging_face(base, adapter=tmp_path / "adapter")
     assert tuned.name.startswith(f"{plain.name}+adapter@")
-    assert [a.text for a in plain.answer(CASES, constrained=False)] != [a.text for a in tuned.answer(CASES, constrained=False)]
+    assert [a.text for a in plain.answer(CASES, constrained=False)] != [
+        a.text for a in tuned.answer(CASES, constrained=False)
+    ]
 
 
 def test_only_requests_answered_alone_have_a_latency(base: Path, gguf: Path) -> None:
@@ -172,7 +188,9 @@ def test_a_model_that_cannot_be_loaded_is_an_evaluation_error(make: Callable[[Pa
         make(tmp_path).answer(CASES, constrained=True)
 
 
-@pytest.mark.parametrize("make", [lambda folder: hugging_face(folder / "none"), lambda folder: llama_cpp(folder / "none.gguf")])
+@pytest.mark.parametrize(
+    "make", [lambda folder: hugging_face(folder / "none"), lambda folder: llama_cpp(folder / "none.gguf")]
+)
 def test_a_model_that_is_not_there_is_an_evaluation_error(make: Callable[[Path], Engine], tmp_path: Path) -> None:
     with pytest.raises(EvaluationError):
         make(tmp_path)

@@ -28,7 +28,9 @@ _NAMES = {
 
 def write_gguf(folder: Path, out: Path) -> Path:
     """The model, tokenizer and chat template of ``folder`` as one file."""
-    tensors = {_tensor_name(name): value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()}
+    tensors = {
+        _tensor_name(name): value.astype(np.float32) for name, value in load_file(folder / "model.safetensors").items()
+    }
     fields = _fields(folder)
     header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(fields))
     header += b"".join(_text(key) + struct.pack("<I", kind) + _value(kind, value) for key, kind, value in fields)

@@ -48,5 +48,9 @@ def test_the_majority_answers_its_best_constant() -> None:
 
 
 def test_an_invalid_answer_has_a_column_of_its_own() -> None:
-    pairs = [({"severity": "SEV-1"}, {"severity": "SEV-2"}), ({"severity": "SEV-1"}, None), ({"severity": "SEV-0"}, {"severity": "SEV-0"})]
+    pairs = [
+        ({"severity": "SEV-1"}, {"severity": "SEV-2"}),
+        ({"severity": "SEV-1"}, None),
+        ({"severity": "SEV-0"}, {"severity": "SEV-0"}),
+    ]
     assert confusion("triage", pairs) == {"SEV-0": {"SEV-0": 1}, "SEV-1": {"SEV-2": 1, "(invalid)": 1}}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeEngine, example, write_dataset
+from fake_engine import FakeEngine, example, write_dataset
 
 from opstune.artifacts import Ref
 from opstune.engines.base import Engine
@@ -130,7 +130,9 @@ def test_a_changed_test_set_is_refused_by_name(make: Make, engines: dict[str, Fa
         make(**engines)
 
 
-def test_a_good_challenger_is_promoted(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+def test_a_good_challenger_is_promoted(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
     ref = gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
     verdict = read_verdict(ref)
     assert verdict.verdict == "promote", verdict.sentence
@@ -178,15 +180,25 @@ def test_what_ships_is_held_against_what_was_tested(
     good = read_verdict(gate(tmp_path / "good", same, gates, tested=tested, dataset=dataset))
     bad = read_verdict(gate(tmp_path / "bad", worse, gates, tested=tested, dataset=dataset))
     assert good.verdict == "promote", good.sentence
-    assert {line.reference for line in good.lines if line.status == "passed"} == {"absolute", "over_base", "over_champion", "over_tested"}
+    assert {line.reference for line in good.lines if line.status == "passed"} == {
+        "absolute",
+        "over_base",
+        "over_champion",
+        "over_tested",
+    }
     assert bad.verdict == "reject"
     assert "over tested" in bad.sentence
 
 
-def test_a_slow_file_is_rejected(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+def test_a_slow_file_is_rejected(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
     engines["challenger"].seconds = 0.6
     verdict = read_verdict(gate(tmp_path / "gate", make(**engines), gates, dataset=dataset))
-    assert (verdict.verdict, [line.metric for line in verdict.lines if line.status == "failed"]) == ("reject", ["latency_p95_ms"])
+    assert (verdict.verdict, [line.metric for line in verdict.lines if line.status == "failed"]) == (
+        "reject",
+        ["latency_p95_ms"],
+    )
 
 
 def test_an_evaluation_of_another_dataset_is_refused(
@@ -205,14 +217,18 @@ def test_a_gate_without_a_challenger_is_an_error(
         gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
 
 
-def test_changed_gates_judge_again(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+def test_changed_gates_judge_again(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
     evaluation = make(**engines)
     assert read_verdict(gate(tmp_path / "gate", evaluation, gates, dataset=dataset)).verdict == "promote"
     gates.write_text(GATES.replace("0.70, minimum: 40", "0.999, minimum: 40"))
     assert read_verdict(gate(tmp_path / "gate", evaluation, gates, dataset=dataset)).verdict == "reject"
 
 
-def test_a_forged_verdict_is_refused(make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path) -> None:
+def test_a_forged_verdict_is_refused(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
     evaluation = make(**engines)
     predictions = evaluation.path / "predictions-challenger.jsonl"
     predictions.write_text(predictions.read_text().replace('"correct":false', '"correct":true'))
@@ -228,13 +244,22 @@ def test_the_report_stands_alone_and_says_what_matters(
     page = (ref.path / "report.html").read_text()
     assert "<script" not in page and "http://" not in page and "https://" not in page
     assert "<adapter>" not in page
-    for words in ("Promoted", "tiny-ops", "commonest", "Against the champion", "The ten worst answers", "more than 90 %"):
+    for words in (
+        "Promoted",
+        "tiny-ops",
+        "commonest",
+        "Against the champion",
+        "The ten worst answers",
+        "more than 90 %",
+    ):
         assert words in page
     assert str(tmp_path) not in page
 
 
 def test_an_odd_answer_survives_its_file(tmp_path: Path, settings: EvaluateSettings, examples: list[Example]) -> None:
-    odd = example("triage", 0).model_copy(update={"answer": {"severity": "SEV-1", "root_cause": "line\u2028break\x85 \n"}})
+    odd = example("triage", 0).model_copy(
+        update={"answer": {"severity": "SEV-1", "root_cause": "line\u2028break\x85 \n"}}
+    )
     dataset = write_dataset(tmp_path / "odd", [odd])
     ref = evaluate(tmp_path / "evaluate", dataset, {"challenger": lambda: FakeEngine("x", [odd])}, settings, {})
     (read,) = read_predictions(ref, "challenger")
@@ -243,7 +268,10 @@ def test_an_odd_answer_survives_its_file(tmp_path: Path, settings: EvaluateSetti
 
 
 def test_the_shipped_gates_are_valid_and_hold_the_seeds_lines() -> None:
-    lines = {(g.skill, g.metric, g.reference): (g.direction, g.threshold, g.kind) for g in read_gates(config_dir() / "gates.yaml").lines}
+    lines = {
+        (g.skill, g.metric, g.reference): (g.direction, g.threshold, g.kind)
+        for g in read_gates(config_dir() / "gates.yaml").lines
+    }
     assert lines["remediation", "function", "absolute"] == ("above", 0.90, "bound")
     assert lines["remediation", "parameters", "absolute"] == ("above", 0.95, "bound")
     assert lines["remediation", "false_positive", "absolute"] == ("below", 0.05, "bound")

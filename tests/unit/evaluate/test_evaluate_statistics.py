@@ -52,7 +52,9 @@ def test_the_paired_bound_of_equal_models_is_symmetric_and_shrinks() -> None:
     assert small[0] < large[0] < 0 < large[1] < small[1]
 
 
-@pytest.mark.parametrize(("gained", "lost", "cases"), [(0, 0, 50), (3, 0, 50), (0, 3, 50), (50, 0, 50), (0, 50, 50), (1, 0, 1)])
+@pytest.mark.parametrize(
+    ("gained", "lost", "cases"), [(0, 0, 50), (3, 0, 50), (0, 3, 50), (50, 0, 50), (0, 50, 50), (1, 0, 1)]
+)
 def test_the_paired_bound_holds_the_observed_difference(gained: int, lost: int, cases: int) -> None:
     lower, upper = difference_bounds(gained, lost, cases)
     assert -1 <= lower <= (gained - lost) / cases <= upper <= 1

@@ -24,7 +24,8 @@ def test_a_template_that_adds_anything_of_its_own_is_refused() -> None:
 def test_a_modelfile_names_all_that_ollama_would_otherwise_guess(longest: int, expected: int) -> None:
     assert modelfile(CHATML, "Answer in JSON.", longest) == (
         "FROM ./model.gguf\n"
-        'TEMPLATE """{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"""\n'
+        'TEMPLATE """{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}'
+        '<|im_start|>assistant\n"""\n'
         'SYSTEM """Answer in JSON."""\n'
         'PARAMETER stop "<|im_end|>"\n'
         'PARAMETER stop "<|endoftext|>"\n'

@@ -46,9 +46,7 @@ def demo_terms() -> list[str]:
     """The terms above, and every function name that the demo's own configuration declares."""
     declared = ROOT / "include" / "config" / "functions.yaml"
     names = (
-        re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", _names(yaml.safe_load(declared.read_text())))
-        if declared.exists()
-        else []
+        re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", _names(yaml.safe_load(declared.read_text()))) if declared.exists() else []
     )
     return [*DEMO_TERMS, *names]
 
@@ -60,9 +58,7 @@ def _names(node: object) -> str:
     if isinstance(node, dict):
         return " ".join(map(str, node))
     return (
-        " ".join(str(item.get("name", "")) for item in node if isinstance(item, dict))
-        if isinstance(node, list)
-        else ""
+        " ".join(str(item.get("name", "")) for item in node if isinstance(item, dict)) if isinstance(node, list) else ""
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opstune_airflow import standalone
+from opstune_airflow import local_config
 from opstune_airflow.standalone import Standalone
 
 
@@ -17,7 +17,7 @@ def test_a_port_that_somebody_listens_on_is_not_taken() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert standalone.free_port(port) > port
+        assert local_config.free_port(port) > port
 
 
 def test_the_shells_airflow_is_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +32,11 @@ def test_the_shells_airflow_is_never_touched(tmp_path: Path, monkeypatch: pytest
 
 def test_keys_and_password_are_for_the_owner_only_and_stay_the_same(tmp_path: Path) -> None:
     airflow = Standalone(tmp_path)
-    airflow.log_folder.mkdir(parents=True)
-    airflow._configure(8080)
+    local_config.write(airflow.folder, 8080)
     files = [airflow.folder / "airflow.cfg", airflow.password_file]
     assert [oct(file.stat().st_mode & 0o777) for file in files] == ["0o600", "0o600"]
     password, before = airflow.password_file.read_text(), read(files[0])
-    airflow._configure(9090)
+    local_config.write(airflow.folder, 9090)
     after = read(files[0])
     assert airflow.password_file.read_text() == password
     assert (after["core"]["fernet_key"], after["api_auth"]["jwt_secret"]) == (

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import MakeRun
+from stages import MakeRun
 
 from opstune.errors import InputError, IntegrityError, ServiceDown
 from opstune.registry import Registry, signing
@@ -23,7 +23,10 @@ def promoted(registry: Registry, make_run: MakeRun, count: int) -> None:
     for number in range(count):
         parent = registry.champion()
         version = registry.register(
-            make_run(f"run-{number}"), "incremental" if parent else "full", parent.version if parent else None, f"run-{number}"
+            make_run(f"run-{number}"),
+            "incremental" if parent else "full",
+            parent.version if parent else None,
+            f"run-{number}",
         )
         registry.promote(version.version, who="test", why=f"number {number}")
 
@@ -40,14 +43,18 @@ def test_a_run_becomes_a_signed_version_that_holds_all_it_needs(
     assert json.loads((version.dataset / "dataset.json").read_text())["train_ids"] == ["first"]
     assert not (version.dataset / "train.parquet").exists()
     assert version.report == version.folder / "shipped_verdict" / "report.html"
-    assert {name: stage.sha256 for name, stage in version.stages.items()} == {name: ref.sha256 for name, ref in refs.items()}
+    assert {name: stage.sha256 for name, stage in version.stages.items()} == {
+        name: ref.sha256 for name, ref in refs.items()
+    }
     assert str(home) not in (version.folder / "version.json").read_text()
     assert catalogue.aliases() == {"challenger": "1.0.0"}
     assert (home / "keys").stat().st_mode & 0o777 == 0o700
     assert (home / "keys" / "signing.pem").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_same_run_again_is_the_same_version_and_other_bytes_are_another(registry: Registry, make_run: MakeRun) -> None:
+def test_the_same_run_again_is_the_same_version_and_other_bytes_are_another(
+    registry: Registry, make_run: MakeRun
+) -> None:
     first = registry.register(make_run("run"), "full", None, "run")
     assert registry.register(make_run("run"), "full", None, "run") == first
     assert len(registry.ledger()) == 1
@@ -96,8 +103,9 @@ def test_nothing_can_be_promoted_or_rolled_back_to_that_is_not_there(registry: R
 @pytest.mark.parametrize(
     "file",
     [
-        "adapter/adapter_model.safetensors", "gguf/model.gguf", "gguf/chat_template.jinja", "shipped_verdict/report.html",
-        "shipped_verdict/verdict.json", "dataset/dataset.json", "version.json", "gguf/added.txt", ".gitattributes",
+        "adapter/adapter_model.safetensors", "gguf/model.gguf", "gguf/chat_template.jinja",
+        "shipped_verdict/report.html", "shipped_verdict/verdict.json",
+        "dataset/dataset.json", "version.json", "gguf/added.txt", ".gitattributes",
     ],
 )  # fmt: skip
 def test_a_changed_or_added_file_is_named_wherever_the_version_is_loaded(

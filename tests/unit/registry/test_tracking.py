@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MakeRun
 from mlflow.entities import Run
+from stages import MakeRun
 
 from opstune import tracking
 from opstune.errors import ServiceDown
@@ -50,7 +50,12 @@ def test_a_stage_that_fails_is_told_and_its_error_stays(tracking_uri: str, tmp_p
 def test_secrets_and_home_paths_are_not_sent(tracking_uri: str, tmp_path: Path) -> None:
     with tracking.run(tracking_uri, tmp_path.name, "retrain-1") as tracker:
         tracker.params(
-            {"url": "postgresql://me:hunter2@db/oncall", "api_key": "hunter2", "folder": tmp_path / "runs", "tokens": 12}
+            {
+                "url": "postgresql://me:hunter2@db/oncall",
+                "api_key": "hunter2",
+                "folder": tmp_path / "runs",
+                "tokens": 12,
+            }
         )
     params = stored(tracking_uri, tmp_path.name).data.params
     assert params == {"url": "postgresql://***@db/oncall", "api_key": "***", "folder": "runs", "tokens": "12"}

@@ -137,12 +137,13 @@ def test_logs_cover_all_categories_and_severities() -> None:
     assert {found.severity for found in drawn} == set(LOG_SEVERITIES)
 
 
-def test_the_root_cause_names_only_what_the_record_shows() -> None:
+def test_findings_of_an_incident_name_only_what_its_record_shows() -> None:
     for seed in range(300):
         rng = Random(seed)
         found = triage.draw(rng, Names(seed, rng), {})
         shown = f"{found.title} {found.symptom}"
-        assert all(word in shown for word in found.root_cause.split() if "-" in word)
+        findings = f"{found.root_cause} {found.mitigation} {found.prevention}"
+        assert all(word in shown for word in findings.split() if "-" in word)
 
 
 def test_affected_users_follow_the_severity() -> None:

@@ -17,9 +17,7 @@ _TASKS, _WEIGHTS = zip(*MIXTURE, strict=True)
 
 def chat(user: str, answer: str) -> tuple[str, str]:
     """Prompt and completion, as the chat template renders them, but for the last newline."""
-    prompt = (
-        f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
-    )
+    prompt = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n"
     return prompt, f"{answer}<|im_end|>"
 
 
@@ -29,9 +27,7 @@ def examples(seed: int, chunk: int, count: int) -> list[tuple[str, str]]:
     return [task(rng) for task in rng.choices(_TASKS, _WEIGHTS, k=count)]
 
 
-def task_rows(
-    tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, longest: int
-) -> list[Row]:
+def task_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, longest: int) -> list[Row]:
     """Tokenised examples, those longer than `longest` tokens left out."""
     pairs = [chat(*pair) for pair in examples(seed, chunk, count)]
     prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
@@ -40,9 +36,7 @@ def task_rows(
     return [row for row in rows if len(row[0]) <= longest]
 
 
-def repeat_rows(
-    tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, vocabulary: int
-) -> list[Row]:
+def repeat_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, vocabulary: int) -> list[Row]:
     """Segments that return: the loss counts from the second time on.
 
     Four kinds: any tokens; tokens of a tiny alphabet (digits and dashes repeat inside a name, so that one
@@ -56,11 +50,7 @@ def repeat_rows(
         draw = rng.random()
         if draw < 0.5:
             length = rng.randint(6, 60)
-            pool = (
-                range(vocabulary)
-                if draw < 0.3
-                else [rng.randrange(vocabulary) for _ in range(rng.randint(4, 16))]
-            )
+            pool = range(vocabulary) if draw < 0.3 else [rng.randrange(vocabulary) for _ in range(rng.randint(4, 16))]
             segment = rng.choices(pool, k=length)
             ids = segment * max(2, min(4, 140 // length))
             rows.append((ids, length + 1))

@@ -24,6 +24,9 @@ VOCABULARY = 2048
 LONGEST = 384  # tokens of one row: longer tasks are left out
 CHUNK = 64  # steps whose rows are made, sorted by length and shuffled together
 IGNORED = -100
+#: Steps of each round and its share of the full rate. The first finds how to copy, fast and roughly; at a
+#: lower rate the second learns to tell one field from another.
+ROUNDS = ((2000, 1.0),)
 
 
 def build(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:
@@ -67,21 +70,27 @@ def optimizers(model: Qwen2ForCausalLM, args: argparse.Namespace) -> list[torch.
     return [muon, torch.optim.AdamW(rest, lr=args.adam_lr, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
-def rate(step: int, steps: int) -> float:
-    """Warm up over 50 steps, hold, fall linearly over the last 40 %."""
-    return min(1.0, (step + 1) / 50, max(0.02, (steps - step) / (0.4 * steps)))
+def rate(step: int) -> float:
+    """Share of the full rate: in each round warm up over 50 steps, hold, fall linearly over its last 40 %."""
+    start = 0
+    for steps, peak in ROUNDS:
+        if step < start + steps:
+            done = step - start
+            return peak * min(1.0, (done + 1) / 50, max(0.02, (steps - done) / (0.4 * steps)))
+        start += steps
+    raise ValueError(f"step {step} is past the last round")
 
 
-def repeated_share(step: int, steps: int) -> float:
-    """Share of repeated segments: 60 % of tokens falling to 12 % in the first quarter, then to 6 %."""
-    done = step / steps
+def repeated_share(step: int) -> float:
+    """Share of repeated segments: 60 % of tokens falling to 12 % in 500 steps, then to 6 %."""
+    done = step / ROUNDS[0][0]
     return 0.6 - 0.48 * done / 0.25 if done < 0.25 else max(0.06, 0.12 - 0.1 * (done - 0.25))
 
 
 def batches(tokenizer: PreTrainedTokenizerBase, chunk: int, args: argparse.Namespace) -> list[list[Row]]:
     """The rows of one chunk of steps, in batches of about `tokens` tokens and like lengths."""
     budget = CHUNK * args.tokens
-    repeated = repeated_share(chunk * CHUNK, args.steps)
+    repeated = repeated_share(chunk * CHUNK)
     plain = VOCABULARY - 3
     rows = _until(task_rows(tokenizer, args.seed, chunk, budget // 100, LONGEST), budget * (1 - repeated))
     rows += _until(repeat_rows(tokenizer, args.seed, chunk, budget // 60, plain), budget * repeated)
@@ -123,9 +132,7 @@ def loss_of(model: Qwen2ForCausalLM, x: torch.Tensor, y: torch.Tensor) -> torch.
     return cross_entropy(model.lm_head(hidden[at]), y[at])
 
 
-def stream(
-    tokenizer: PreTrainedTokenizerBase, first: int, args: argparse.Namespace
-) -> Iterator[tuple[int, list[Row]]]:
+def stream(tokenizer: PreTrainedTokenizerBase, first: int, args: argparse.Namespace) -> Iterator[tuple[int, list[Row]]]:
     """(step, batch) from step `first` on."""
     made: list[list[Row]] = []
     for step in range(first, args.steps):
@@ -168,7 +175,7 @@ def update(
 ) -> float:  # fmt: skip
     """One step of every optimizer; the loss before it."""
     for lr, maker in zip((args.muon_lr, args.adam_lr), makers, strict=True):
-        maker.param_groups[0]["lr"] = lr * rate(step, args.steps)
+        maker.param_groups[0]["lr"] = lr * rate(step)
     loss = loss_of(model, *batch)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -190,25 +197,19 @@ def resume(work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimiz
     return kept["state"]
 
 
-def checkpoint(
-    work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimizer], state: dict[str, Any]
-) -> None:
+def checkpoint(work: Path, model: Qwen2ForCausalLM, makers: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
     """Write all that `resume` needs, whole or not at all."""
     kept = {"model": model.state_dict(), "optimizers": [m.state_dict() for m in makers], "state": state}
     torch.save(kept, work / "checkpoint.part")
     (work / "checkpoint.part").replace(work / "checkpoint.pt")
 
 
-def export(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path, state: dict[str, Any]
-) -> None:
+def export(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, out: Path, state: dict[str, Any]) -> None:
     """Write weights (fp16), configuration and tokenizer, and the figures of the run."""
     twin = build(tokenizer)
     twin.load_state_dict(model.state_dict())
     ends = [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    twin.generation_config = GenerationConfig(
-        do_sample=False, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
-    )
+    twin.generation_config = GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
     twin.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "training.json").write_text(json.dumps(state, indent=1) + "\n")
@@ -217,10 +218,8 @@ def export(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the model is written")
-    parser.add_argument(
-        "--work", type=Path, default=Path(".opstune/pretrain"), help="where the checkpoint is kept"
-    )
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--work", type=Path, default=Path(".opstune/pretrain"), help="where the checkpoint is kept")
+    parser.add_argument("--steps", type=int, default=sum(n for n, _ in ROUNDS), help="stop after so many")
     parser.add_argument("--tokens", type=int, default=3072, help="tokens of a batch, padding included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

@@ -51,9 +51,7 @@ def lines_of(rng: Random, record: dict[str, str]) -> str:
     start = rng.randrange(len(items) - 1)
     end = rng.randint(start + 1, len(items))
     head = [f"{k}: {v}" for k, v in items[:start]]
-    block = [f"{rng.choice(('labels', 'labels', words.key(rng)))}:"] + [
-        f"  {k}: {v}" for k, v in items[start:end]
-    ]
+    block = [f"{rng.choice(('labels', 'labels', words.key(rng)))}:"] + [f"  {k}: {v}" for k, v in items[start:end]]
     tail = [f"{k}: {v}" for k, v in items[end:]]
     return "\n".join(head + block + tail if rng.random() < 0.5 else head + tail + block)
 

@@ -42,13 +42,9 @@ def strange_call(rng: Random) -> tuple[str, str]:
 
 def shuffled_letters(rng: Random) -> tuple[str, str]:
     """Fields whose values are letters and digits without any pattern, twenty long."""
-    record = {
-        words.key(rng): words.chars(rng, "abcdefghijklmnopqrstuvwxyz0123456789-", 20, 20) for _ in range(4)
-    }
+    record = {words.key(rng): words.chars(rng, "abcdefghijklmnopqrstuvwxyz0123456789-", 20, 20) for _ in range(4)}
     key = rng.choice(list(record))
-    return f"task: pick {key}\n" + "\n".join(f"{k}: {v}" for k, v in record.items()), tasks.compact(
-        {key: record[key]}
-    )
+    return f"task: pick {key}\n" + "\n".join(f"{k}: {v}" for k, v in record.items()), tasks.compact({key: record[key]})
 
 
 def nested(rng: Random) -> tuple[str, str]:
@@ -75,9 +71,7 @@ def pairs(count: int, seed: int) -> dict[str, Pairs]:
 
 
 @torch.inference_mode()
-def answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, users: list[str], batch: int = 50
-) -> list[str]:
+def answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, users: list[str], batch: int = 50) -> list[str]:
     """Greedy answers, in the order asked; batched by length so that little is padding."""
     prompts = [chat(user, "")[0] for user in users]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -85,9 +79,7 @@ def answers(
     tokenizer.padding_side = "left"
     for start in range(0, len(order), batch):
         at = order[start : start + batch]
-        inputs = tokenizer(
-            [prompts[i] for i in at], return_tensors="pt", padding=True, add_special_tokens=False
-        )
+        inputs = tokenizer([prompts[i] for i in at], return_tensors="pt", padding=True, add_special_tokens=False)
         ids = model.generate(
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],

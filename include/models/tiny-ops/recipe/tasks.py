@@ -20,9 +20,7 @@ def pick(rng: Random) -> tuple[str, str]:
     record = make_record(rng, 3, 8)
     keys = some_keys(rng, record, 1, 5)
     ask = rng.choice(("return the fields", "pick", "give me", "extract"))
-    return f"task: {ask} {', '.join(keys)}\n{lines_of(rng, record)}", compact(
-        {k: typed(record[k]) for k in keys}
-    )
+    return f"task: {ask} {', '.join(keys)}\n{lines_of(rng, record)}", compact({k: typed(record[k]) for k in keys})
 
 
 def whole(rng: Random) -> tuple[str, str]:

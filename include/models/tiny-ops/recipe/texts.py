@@ -78,9 +78,7 @@ def table(rng: Random) -> tuple[str, str]:
     row = rng.choice(rows)
     text = "\n".join(" | ".join(r) for r in [columns, *rows])
     keys = columns[1:] or columns
-    return f"task: find the row of {row[0]}.\n{text}", compact(
-        {k: typed(row[columns.index(k)]) for k in keys}
-    )
+    return f"task: find the row of {row[0]}.\n{text}", compact({k: typed(row[columns.index(k)]) for k in keys})
 
 
 def stem(rng: Random) -> tuple[str, str]:

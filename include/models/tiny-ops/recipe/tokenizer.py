@@ -27,11 +27,7 @@ TEMPLATE = (
 def train(seed: int, size: int, texts: int = 8_000) -> PreTrainedTokenizerBase:
     """A tokenizer of `size` entries: the alphabet, what corpus and lexicon make of it, the special ones."""
     lexicon = " ".join(
-        {
-            w: None
-            for group in (words.NOUNS, words.VERBS, words.ADJECTIVES, words.PROSE, words.JOINTS)
-            for w in group
-        }
+        {w: None for group in (words.NOUNS, words.VERBS, words.ADJECTIVES, words.PROSE, words.JOINTS) for w in group}
     )
     corpus = list(prose(seed, texts)) + [lexicon] * LEXICON_WEIGHT + [SYSTEM] * 2000
     vocabulary, merges = _learn(corpus, size - len(SPECIAL))

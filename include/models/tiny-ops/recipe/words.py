@@ -10,8 +10,7 @@ from random import Random
 from lexicon import ADJECTIVES, JOINTS, NOUNS, PROSE, UNITS, VERBS, split
 
 _ONSETS = split(
-    "b c d f g h j k l m n p r s t v w x z b c d f g h k l m n p r s t br ch cl cr dr fl gr pl pr qu sh "
-    "sp st th tr"
+    "b c d f g h j k l m n p r s t v w x z b c d f g h k l m n p r s t br ch cl cr dr fl gr pl pr qu sh sp st th tr"
 )
 _VOWELS = split("a e i o u a e i o a e i o ai au ea ee ie oo ou")
 _CODAS = [*[""] * 10, *split("b d g k l m n p r s t x ck nd ng nt rt st er")]
@@ -68,9 +67,7 @@ def camel(rng: Random) -> str:
 
 def suffixed(rng: Random) -> str:
     """A dashed name with a hash and a short random tail, as schedulers give them."""
-    return (
-        f"{dashed(rng)}-{chars(rng, _HEX if rng.random() < 0.5 else _SAFE, 6, 10)}-{chars(rng, _SAFE, 5, 5)}"
-    )
+    return f"{dashed(rng)}-{chars(rng, _HEX if rng.random() < 0.5 else _SAFE, 6, 10)}-{chars(rng, _SAFE, 5, 5)}"
 
 
 def coded(rng: Random) -> str:
@@ -157,17 +154,13 @@ def key(rng: Random) -> str:
     if draw < 0.7:
         return pseudo(rng)
     if draw < 0.9:
-        return rng.choice(
-            (f"{rng.choice(NOUNS)}_{rng.choice(NOUNS)}", f"{rng.choice(ADJECTIVES)}_{rng.choice(NOUNS)}")
-        )
+        return rng.choice((f"{rng.choice(NOUNS)}_{rng.choice(NOUNS)}", f"{rng.choice(ADJECTIVES)}_{rng.choice(NOUNS)}"))
     return snake(rng)
 
 
 def phrase(rng: Random, low: int = 2, high: int = 6) -> str:
     """A few plain words, no names."""
-    words = [
-        ordinary(rng) if rng.random() < 0.65 else rng.choice(JOINTS) for _ in range(rng.randint(low, high))
-    ]
+    words = [ordinary(rng) if rng.random() < 0.65 else rng.choice(JOINTS) for _ in range(rng.randint(low, high))]
     return " ".join(words)
 
 
@@ -185,9 +178,7 @@ def sentence(rng: Random, low: int = 5, high: int = 18) -> str:
         elif draw < 0.92:
             parts.append(pseudo(rng))
         elif draw < 0.96:
-            parts.append(
-                rng.choice(("'{}'", "({})", "[{}]", "{}:", "{},", "{}=" + digits(rng))).format(word(rng))
-            )
+            parts.append(rng.choice(("'{}'", "({})", "[{}]", "{}:", "{},", "{}=" + digits(rng))).format(word(rng)))
         else:
             parts.append(quantity(rng))
     text = " ".join(parts)

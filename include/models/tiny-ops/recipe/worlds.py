@@ -21,9 +21,7 @@ def world(index: int) -> dict[str, Any]:
     functions = {}
     for _ in range(7):
         arguments = list(dict.fromkeys(words.key(rng) for _ in range(rng.choice((1, 2, 2, 3)))))
-        functions[function_name(rng)] = {
-            a: (a, words.key(rng)) if rng.random() < 0.4 else (a,) for a in arguments
-        }
+        functions[function_name(rng)] = {a: (a, words.key(rng)) if rng.random() < 0.4 else (a,) for a in arguments}
     reasons = [_wordings(rng) for _ in range(8)]
     events = {}
     for _ in range(6):
@@ -53,9 +51,7 @@ def _say(rng: Random, wordings: list[list[str]], names: list[str]) -> str:
     text = " ".join(rng.choice(part) for part in wordings)
     return text.replace(
         "{}",
-        rng.choice(names)
-        if rng.random() < 0.6
-        else rng.choice((words.digits, words.quantity, words.dashed))(rng),
+        rng.choice(names) if rng.random() < 0.6 else rng.choice((words.digits, words.quantity, words.dashed))(rng),
     )
 
 
@@ -84,9 +80,7 @@ def _event(rng: Random) -> tuple[int, str, int, dict[str, str], str]:
             f"title: {texts[1]}\ntext: {texts[0]}",
         )
     )
-    status = (
-        f"{rng.choice(('state', 'status', 'kind'))}: {words.ordinary(rng)}\n" if rng.random() < 0.5 else ""
-    )
+    status = f"{rng.choice(('state', 'status', 'kind'))}: {words.ordinary(rng)}\n" if rng.random() < 0.5 else ""
     text = f"event: {event}\n{status}{body}\nlabels:\n" + "\n".join(f"  {k}: {fields[k]}" for k in labels)
     return index, table.get(reason, "none"), reason, filled, text
 

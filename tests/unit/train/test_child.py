@@ -1,0 +1,258 @@
+"""The child's work in this process: what it trains, how it resumes, what stops it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from training_data import example
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+
+from opstune.errors import ConfigError, Diverged
+from opstune.tables import write_examples
+from opstune.train import child
+from opstune.train.backend import Lookout
+from opstune.train.profiles import Profile
+from opstune.train.spec import Spec
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
+class Told(list[dict[str, Any]]):
+    def __call__(self, event: str, **facts: Any) -> None:
+        self.append({"event": event, **facts})
+
+    def steps(self, event: str) -> list[int]:
+        return [told["step"] for told in self if told["event"] == event]
+
+
+class Break(TrainerCallback):
+    """Raises when a step begins."""
+
+    def __init__(self, step: int, error: Exception) -> None:
+        self.step, self.error = step, error
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise self.error
+
+
+def make_spec(work: Path, base: Path, profile: Profile, **changes: Any) -> Spec:
+    work.mkdir(parents=True)
+    write_examples(work / "train.parquet", [example(number) for number in range(18)])
+    shared = set(Spec.model_fields) & set(Profile.model_fields) - {"base", "base_sha256"}
+    values = {
+        **{name: getattr(profile, name) for name in shared},
+        "asked": "x", "base": base, "base_name": "base", "base_sha256": "0", "examples": work / "train.parquet",
+        "work": work, "parent": None, "parent_sha256": None, "profile": profile.name, "max_steps": None,
+        "checkpoint_steps": 2, "keep_checkpoints": 2, "progress_seconds": 100, "seed": 7,
+    }  # fmt: skip
+    return Spec.model_validate({**values, **changes})
+
+
+def weights(spec: Spec) -> dict[str, torch.Tensor]:
+    return load_file(spec.finished / "adapter_model.safetensors")
+
+
+def facts(spec: Spec) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((spec.finished / "training.json").read_text())
+    return found
+
+
+def same(left: Spec, right: Spec) -> bool:
+    one, other = weights(left), weights(right)
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [("lora", {}), ("qlora", {}), ("lora", {"batch_size": 2, "accumulation": 2})],
+    ids=["lora", "qlora", "lora in halves"],
+)
+def test_a_broken_training_resumes_to_the_same_bits(
+    method: str, changes: dict[str, Any], tmp_path: Path, base: Path, profile: Profile
+) -> None:
+    whole = make_spec(tmp_path / "whole", base, profile, method=method, **changes)
+    broken = make_spec(tmp_path / "broken", base, profile, method=method, **changes)
+    told, again = Told(), Told()
+    child.run(whole, told)
+    with pytest.raises(KeyError):
+        child.run(broken, told, [Break(7, KeyError("bug"))])  # in the second of two epochs of five steps
+    child.run(broken, again)
+    assert again.steps("resumed") == [6]
+    assert facts(broken)["resumed_from"] == 6
+    assert same(whole, broken)
+    for fact in ("curve", "tokens", "steps", "loss"):
+        assert facts(whole)[fact] == facts(broken)[fact]
+    assert {tensor.dtype for tensor in weights(broken).values()} == {torch.float32}
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Spec:
+    """A training of eight epochs, finished."""
+    folder = tmp_path_factory.mktemp("taught")
+    profile = Profile.model_validate(
+        {
+            "name": "test", "base": str(base), "method": "lora", "lora": {"rank": 4, "alpha": 8}, "epochs": 8,
+            "learning_rate": 0.03, "schedule": "linear", "warmup": 0.1, "batch_size": 4, "max_length": 400,
+            "optimiser": "adamw", "activation_checkpointing": False, "needs": {"disk_gb": 0, "memory_gb": 0},
+            "incremental": {"learning_rate_factor": 0.5, "epochs": 1},
+        }
+    )  # fmt: skip
+    spec = make_spec(folder / "work", base, profile)
+    child.run(spec, Told())
+    return spec
+
+
+def test_the_loss_falls(taught: Spec) -> None:
+    losses = [point["loss"] for point in facts(taught)["curve"]]
+    assert len(losses) == facts(taught)["steps"] == 40
+    assert facts(taught)["loss"] < 0.5 * losses[0]
+
+
+def test_the_adapter_loads_onto_its_base_and_learnt_the_answer(taught: Spec, base: Path) -> None:
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), taught.finished)
+    tokenizer = AutoTokenizer.from_pretrained(taught.finished)
+    assert tokenizer.chat_template
+    with model.disable_adapter():
+        before = loss_of(model, tokenizer)
+    assert loss_of(model, tokenizer) < 0.5 * before
+
+
+def test_the_loss_is_that_of_plain_transformers_on_the_answers(taught: Spec, base: Path) -> None:
+    """The first step's loss: nothing is learnt yet, so the base alone must say the same."""
+    from opstune.train.batches import order
+    from opstune.train.examples import tokenise
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    rows = tokenise([example(n) for n in range(18)], AutoTokenizer.from_pretrained(base), 400).rows
+    first = order([len(row.ids) for row in rows], 4, 7, 0)[:4]
+    total, count = 0.0, 0
+    for row in (rows[index] for index in first):
+        loss = model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([row.labels])).loss
+        answered = len(row.ids) - row.answer
+        total, count = total + loss.item() * answered, count + answered
+    assert facts(taught)["curve"][0]["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_tokens_are_counted_without_padding(taught: Spec, base: Path) -> None:
+    from opstune.train.examples import tokenise
+
+    found = tokenise([example(n) for n in range(18)], AutoTokenizer.from_pretrained(base), 400)
+    assert facts(taught)["tokens"] == 8 * found.tokens
+
+
+def test_an_adapter_names_its_base_and_no_path(taught: Spec, base: Path) -> None:
+    assert json.loads((taught.finished / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
+    for file in taught.finished.iterdir():
+        assert str(base).encode() not in file.read_bytes(), file.name
+
+
+def test_going_on_from_a_parent_begins_where_it_ended(
+    taught: Spec, tmp_path: Path, base: Path, profile: Profile
+) -> None:
+    grown = make_spec(tmp_path / "grown", base, profile, parent=taught.finished, parent_sha256="f" * 64, max_steps=3)
+    child.run(grown, Told())
+    assert facts(grown)["parent"] == "f" * 64
+    assert facts(grown)["curve"][0]["loss"] == pytest.approx(facts(taught)["loss"], rel=0.5)
+    assert not same(grown, taught)
+
+
+def test_a_parent_of_another_shape_is_refused(taught: Spec, tmp_path: Path, base: Path, profile: Profile) -> None:
+    lora = profile.lora.model_copy(update={"rank": 8})
+    spec = make_spec(tmp_path / "other", base, profile, parent=taught.finished, lora=lora)
+    with pytest.raises(ConfigError, match=r"rank 4 and alpha 8.*8 and 8"):
+        child.run(spec, Told())
+
+
+def test_half_the_batch_and_twice_the_accumulation_makes_the_same_steps(
+    tmp_path: Path, base: Path, profile: Profile
+) -> None:
+    whole = make_spec(tmp_path / "whole", base, profile, max_steps=4)
+    halves = make_spec(tmp_path / "halves", base, profile, max_steps=4, batch_size=2, accumulation=2)
+    for spec in (whole, halves):
+        child.run(spec, Told())
+    assert facts(whole)["tokens"] == facts(halves)["tokens"]
+    for one, other in zip(facts(whole)["curve"], facts(halves)["curve"], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(tmp_path: Path, base: Path, profile: Profile) -> None:
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            if state.global_step == 3:
+                next(p for p in model.parameters() if p.requires_grad).data.fill_(float("nan"))
+
+    spec = make_spec(tmp_path / "work", base, profile)
+    told = Told()
+    with pytest.raises(Diverged, match="the loss is nan"):
+        child.run(spec, told, [Poison()])
+    assert told.steps("saved") == [2]
+    assert not spec.finished.exists()
+
+
+RISING = [1.0] * 10 + [4.0] * 20
+SMALL = [0.02] * 10 + [0.5] * 30
+NOISY = [1.0, 3.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("losses", "runs_away"), [(RISING, True), (SMALL, False), (NOISY, False)], ids=["rising", "small", "noisy"]
+)
+def test_a_loss_runs_away_when_it_stays_high(losses: list[float], runs_away: bool) -> None:
+    lookout = Lookout()
+    found = False
+    for loss in losses:
+        try:
+            lookout.on_log(None, None, None, {"loss": loss, "grad_norm": 1.0})
+        except Diverged:
+            found = True
+            break
+    assert found is runs_away
+
+
+def test_the_fused_layer_computes_what_peft_does() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    from opstune.train import fused
+
+    def build() -> tuple[Any, torch.Tensor]:
+        torch.manual_seed(1)
+        model = get_peft_model(
+            torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.Tanh(), torch.nn.Linear(5, 4, bias=False)),
+            LoraConfig(r=2, lora_alpha=6, target_modules=["0", "2"]),
+        )
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter)
+        return model, torch.randn(3, 7, 6)
+
+    (plain, x), (quick, _) = build(), build()
+    assert fused.install(quick) == 2
+    for model in (plain, quick):
+        model(x).square().sum().backward()
+    torch.testing.assert_close(plain(x), quick(x))
+    for (name, one), (_, other) in zip(plain.named_parameters(), quick.named_parameters(), strict=True):
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+def loss_of(model: Any, tokenizer: Any) -> float:
+    from opstune.train.examples import tokenise
+
+    [row] = tokenise([example(3)], tokenizer, 400).rows
+    with torch.no_grad():
+        return float(model(input_ids=torch.tensor([row.ids]), labels=torch.tensor([row.labels])).loss)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_data import example
+
+from opstune.errors import DataError
+from opstune.examples import Example
+from opstune.skills.base import SYSTEM, target
+from opstune.train.examples import IGNORED, tokenise
+
+
+@pytest.fixture
+def tokenizer(base: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base)
+
+
+def test_an_example_reads_as_it_will_be_asked(tokenizer: Any, prompt: Callable[[Example], str]) -> None:
+    [row] = tokenise([example(1)], tokenizer, 400).rows
+    chat = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt(example(1))}]
+    asked = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+    assert row.ids[: row.answer] == asked
+    assert tokenizer.decode(row.ids[row.answer :]) == target(example(1).answer) + "<|im_end|>"
+
+
+def test_the_loss_counts_the_answer_and_its_end_alone(tokenizer: Any) -> None:
+    [row] = tokenise([example(1)], tokenizer, 400).rows
+    assert row.labels[: row.answer] == [IGNORED] * row.answer
+    assert row.labels[row.answer :] == row.ids[row.answer :]
+    assert row.ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_longer_example_is_left_out_and_named(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    long = example(2, context={"alert": "A" * 500})
+    with caplog.at_level(logging.WARNING):
+        found = tokenise([example(1), long], tokenizer, 400)
+    assert found.too_long == [long.id] and len(found.rows) == 1
+    assert long.id in caplog.text
+
+
+def test_a_file_of_too_long_examples_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="none of 2 training examples fits into 20 tokens"):
+        tokenise([example(1), example(2)], tokenizer, 20)
+
+
+BAD = [
+    {"answer": {"function": "format_disk", "parameters": {}}},
+    {"answer": {"text": "restart it"}},
+    {"context": {"labels": {}}},
+    {"skill": "cooking"},
+]
+
+
+@pytest.mark.parametrize("changes", BAD, ids=["unknown function", "wrong keys", "no alert", "unknown skill"])
+def test_a_bad_example_is_named(changes: dict[str, Any], tokenizer: Any) -> None:
+    bad = example(5, **changes)
+    with pytest.raises(DataError, match=f"example {bad.id} cannot be trained on.*source test"):
+        tokenise([example(1), bad], tokenizer, 400)

@@ -9,8 +9,8 @@ RUN apt-get update \
     && install -d -o airflow -g root /var/lib/opstune /var/lib/mlflow /run/opstune
 USER airflow
 
-COPY --chown=airflow:root requirements.txt /opt/opstune/requirements.txt
-RUN pip install --no-cache-dir -r /opt/opstune/requirements.txt
+COPY --chown=airflow:root requirements.txt constraints.txt /opt/opstune/
+RUN pip install --no-cache-dir -r /opt/opstune/requirements.txt -c /opt/opstune/constraints.txt
 
 COPY --chown=airflow:root dags /opt/opstune/dags
 COPY --chown=airflow:root plugins /opt/opstune/plugins

@@ -155,7 +155,7 @@ def ask(champion: Version, settings: Settings) -> None:
     """Put an alert of the test set, which no training saw, to the champion."""
     from opstune.serve import ask as answer
 
-    example = _unseen(champion)
+    example = _unseen(settings.runs_dir / champion.run_id / "dataset")
     said = answer(champion.folder, example.skill, example.context, settings.serve)
     _say(f"A question to opstune {champion.version}, from the test set")
     console.print_json(json.dumps(example.context), indent=None)
@@ -168,10 +168,10 @@ def ask(champion: Version, settings: Settings) -> None:
     )
 
 
-def _unseen(champion: Version) -> Any:
+def _unseen(dataset: Path) -> Any:
     from opstune.tables import read_examples
 
-    test = read_examples(champion.dataset / "test.parquet")
+    test = read_examples(dataset / "test.parquet")
     return next(
         example for example in test if example.skill == "remediation" and example.answer.get("function") != "none"
     )

@@ -31,8 +31,9 @@ def fields(mode: str) -> dict[str, Param]:
             None,
             type=["null", "string"],
             enum=[None, *profiles],
+            values_display={"null": "as configured"},
             title="Model profile",
-            description="The base model and how it is trained, a file of config/profiles. Empty: the configured one.",
+            description="The base model and how it is trained, a file of config/profiles.",
         ),
         "deploy": Param(
             True,

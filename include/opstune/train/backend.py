@@ -32,7 +32,7 @@ RUNAWAY_NATS, RUNAWAY_FACTOR = 1.0, 2.0
 _SMOOTHED_OVER = 10
 
 
-class Backend(SFTTrainer):
+class Backend(SFTTrainer):  # type: ignore[misc]
     """The loss counts the answers alone, and logits are made only where it counts.
 
     TRL's own loss projects every position, padding included, and adds entropy and accuracy: on a CPU
@@ -138,7 +138,7 @@ def _arguments(spec: Spec, means: Means) -> SFTConfig:
     )
 
 
-class SealCheckpoints(TrainerCallback):
+class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Moves every checkpoint to its place, whole, keeps the last few, and tells."""
 
     def __init__(self, spec: Spec, tell: Tell) -> None:
@@ -151,7 +151,7 @@ class SealCheckpoints(TrainerCallback):
         self._tell("saved", step=state.global_step)
 
 
-class Lookout(TrainerCallback):
+class Lookout(TrainerCallback):  # type: ignore[misc]
     """Stops a training whose loss is no number, or has run away, before a checkpoint keeps it."""
 
     def __init__(self) -> None:
@@ -174,7 +174,7 @@ class Lookout(TrainerCallback):
             raise Diverged(f"the loss has risen from {start:.3f} to {self._smoothed:.3f}")
 
 
-class TellProgress(TrainerCallback):
+class TellProgress(TrainerCallback):  # type: ignore[misc]
     """One progress event every few seconds, and one at the first and at the last step."""
 
     def __init__(self, trainer: Backend, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import shutil
 import sys
 import threading
@@ -34,7 +35,7 @@ def main(spec_file: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    _end_with_parent(os.getppid())
+    _end_with_parent(events.fileno())
     tell = _teller(events)
     try:
         spec = Spec.model_validate_json(spec_file.read_text())
@@ -108,12 +109,17 @@ def _teller(events: IO[str]) -> Tell:
     return tell
 
 
-def _end_with_parent(parent: int) -> None:
-    """End when the parent is gone, however it went: an orphan would keep the GPU."""
+def _end_with_parent(events: int) -> None:
+    """End when the parent is gone, however it went: an orphan would keep the GPU.
+
+    A pipe whose reader is gone says so to ``poll``, even where the parent died before this process looked.
+    """
+    parent, pipe = os.getppid(), select.poll()
+    pipe.register(events, 0)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        while os.getppid() == parent and not pipe.poll(1000):
+            pass
         os._exit(143)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()

@@ -17,7 +17,7 @@ def install(model: torch.nn.Module) -> int:
     """Let every plain LoRA layer compute this way; returns how many. Others keep PEFT's own forward."""
     layers = [module for module in model.modules() if isinstance(module, Linear) and _plain(module)]
     for layer in layers:
-        layer.forward = _forward(layer)  # type: ignore[method-assign]
+        layer.forward = _forward(layer)
     return len(layers)
 
 
@@ -38,7 +38,7 @@ def _forward(layer: Any) -> Any:
     base, down, up, scale = layer.get_base_layer(), layer.lora_A[name], layer.lora_B[name], layer.scaling[name]
 
     def forward(x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = _Lora.apply(x, base.weight, base.bias, down.weight, up.weight, scale)
+        result: torch.Tensor = _Lora.apply(x, base.weight, base.bias, down.weight, up.weight, scale)  # type: ignore[no-untyped-call]
         return result
 
     return forward
@@ -58,7 +58,7 @@ class _Lora(torch.autograd.Function):
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         flat, low, weight, down, up = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
         to_low = (gradient @ up).mul_(ctx.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -287,14 +288,13 @@ class Trainer:
         begun, at, saved = heard.get("begins", {}), heard.get("progress", {}), heard.get("saved", {})
         found = checkpoints.last_complete(spec.checkpoints)
         file = self.work / _LOG
-        lines = deque(file.open(errors="replace"), maxlen=40) if file.is_file() else ()
         return Story(
             step=max(int(event.get("step", 0)) for event in (begun, at, saved)),
             of=int(begun.get("of", 0)),
             saved=found[0] if found else None,
             batch_size=spec.batch_size,
             memory=memory,
-            last_lines=[text.rstrip() for text in lines],
+            last_lines=_last_lines(file),
             stopped=self._stopped,
             log=file,
         )
@@ -306,6 +306,12 @@ class Trainer:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _LOG:
                 path.unlink()
+
+
+def _last_lines(file: Path) -> list[str]:
+    """The end of the child's log: as much as a traceback takes."""
+    with file.open(errors="replace") if file.is_file() else io.StringIO() as lines:
+        return [text.rstrip() for text in deque(lines, maxlen=40)]
 
 
 def _drain(stream: IO[str], lines: queue.Queue[str | None]) -> None:

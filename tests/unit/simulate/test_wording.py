@@ -80,12 +80,15 @@ def test_labels_hold_more_than_the_parameters_in_no_fixed_order(examples: list[E
     assert {"prometheus", "region", "team", "replicas", "previous_pod"} <= {key for labels in drawn for key in labels}
 
 
-def test_calm_alerts_look_like_real_ones_but_for_their_reason(examples: list[Example]) -> None:
+def test_no_action_is_right_exactly_where_a_field_says_so(examples: list[Example]) -> None:
+    """What is resolved, suppressed or informational needs nobody; everything else does."""
+    calm = [0, 0]
     for example in examples:
-        if example.skill == "remediation" and example.context["status"] == "resolved":
-            assert example.answer == {"function": "none", "parameters": {}}
-    firing = [e for e in examples if e.skill == "remediation" and e.context["status"] == "firing"]
-    assert 0.3 < sum(e.answer["function"] == "none" for e in firing) / len(firing) < 0.42
+        if example.skill == "remediation":
+            says_so = example.context["status"] in ("resolved", "suppressed") or example.context["severity"] == "info"
+            assert says_so == (example.answer["function"] == "none")
+            calm[says_so] += 1
+    assert 0.38 < calm[1] / sum(calm) < 0.44
 
 
 def test_no_name_appears_in_two_incidents(examples: list[Example]) -> None:
@@ -165,8 +168,8 @@ def test_sixty_days_of_twenty_incidents_hold_what_the_demo_needs(examples: list[
     }
     remediation = [e for e in examples if e.skill == "remediation"]
     calm = sum(e.answer["function"] == "none" for e in remediation) / len(remediation)
-    assert 4900 <= planned["remediation"] <= 5400
-    assert 600 <= planned["triage"] <= 750 and 600 <= planned["log_error"] <= 750
+    assert 4700 <= planned["remediation"] <= 5200
+    assert 800 <= planned["triage"] <= 1000 and 800 <= planned["log_error"] <= 1000
     assert 0.38 <= calm <= 0.43
 
 

@@ -224,6 +224,16 @@ def test_a_loss_runs_away_when_it_stays_high(losses: list[float], runs_away: boo
     assert found is runs_away
 
 
+def test_the_fused_layers_gradients_are_its_derivatives() -> None:
+    from opstune.train.fused import _Lora
+
+    shapes = {"x": (3, 7, 6), "weight": (5, 6), "bias": (5,), "down": (2, 6), "up": (5, 2)}
+    made = {name: torch.randn(shape, dtype=torch.double) for name, shape in shapes.items()}
+    learnt = [made[name].requires_grad_() for name in ("x", "down", "up")]
+    for bias in (made["bias"], None):
+        assert torch.autograd.gradcheck(lambda x, a, b, c=bias: _Lora.apply(x, made["weight"], c, a, b, 3.0), learnt)
+
+
 def test_the_fused_layer_computes_what_peft_does() -> None:
     from peft import LoraConfig, get_peft_model
 
@@ -245,9 +255,9 @@ def test_the_fused_layer_computes_what_peft_does() -> None:
     for model in (plain, quick):
         model(x).square().sum().backward()
     torch.testing.assert_close(plain(x), quick(x))
-    for (name, one), (_, other) in zip(plain.named_parameters(), quick.named_parameters(), strict=True):
+    for (_, one), (_, other) in zip(plain.named_parameters(), quick.named_parameters(), strict=True):
         if one.requires_grad:
-            torch.testing.assert_close(one.grad, other.grad, msg=name)
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-3)
 
 
 def loss_of(model: Any, tokenizer: Any) -> float:

@@ -169,10 +169,9 @@ def test_stop_ends_the_child_and_what_it_started(stand_in: Make, monkeypatch: py
     assert not [pid for pid in pids if alive(pid)]
 
 
-def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    watch = "from opstune.train import child; child._end_with_parent(os.getppid())"
-    child = f"import os, time; {watch}; time.sleep(60)"
-    start = f"subprocess.Popen([sys.executable, '-c', {child!r}])"
+def test_a_child_ends_with_a_parent_that_was_killed() -> None:
+    child = "import time; from opstune.train import child; child._end_with_parent(1); time.sleep(60)"
+    start = f"subprocess.Popen([sys.executable, '-c', {child!r}], stdout=subprocess.PIPE)"
     parent = f"import subprocess, sys, time; print({start}.pid, flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
     assert process.stdout
@@ -180,7 +179,7 @@ def test_a_child_ends_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-    wait_for(lambda: not alive(pid))
+    wait_for(lambda: not alive(pid), seconds=30)
 
 
 def test_a_parent_without_an_adapter_is_refused_before_anything_starts(stand_in: Make, tmp_path: Path) -> None:

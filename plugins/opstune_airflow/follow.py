@@ -19,16 +19,16 @@ Tell = Callable[[str], None]
 def follow(client: Client, logs: Path, dag_id: str, run_id: str, tell: Tell) -> str:
     """Tell a run until it is finished; returns its state. ``logs`` is Airflow's log folder on this machine."""
     seen: dict[tuple[str, int], str] = {}
-    speaking: dict[str, _Said] = {}
+    speaking: dict[tuple[str, int], _Said] = {}
     while True:
         state = str(client.run(dag_id, run_id)["state"])
         for task in sorted(client.tasks(dag_id, run_id), key=lambda task: task["start_date"] or "~"):
             name, key = task["task_id"], (task["task_id"], task["map_index"])
-            if name in _SPEAKING and task["state"] == "running" and name not in speaking:
-                speaking[name] = _Said(log_file(logs, dag_id, run_id, task))
-            if name in speaking:
-                for line in speaking[name]:
-                    tell(f"{'':10}{line}")
+            attempt = (name, task["try_number"])
+            if name in _SPEAKING and task["state"] == "running" and attempt not in speaking:
+                speaking[attempt] = _Said(log_file(logs, dag_id, run_id, task))
+            for line in speaking.get(attempt, ()):
+                tell(f"{'':10}{line}")
             if task["state"] in _TOLD and seen.get(key) != task["state"]:
                 seen[key] = task["state"]
                 tell(_line(task))
@@ -46,7 +46,8 @@ def log_file(logs: Path, dag_id: str, run_id: str, task: dict[str, Any]) -> Path
 
 def _line(task: dict[str, Any]) -> str:
     took = f"{task['duration']:6.1f} s" if task["state"] in (*FINISHED, "skipped") and task["duration"] else ""
-    label = task["rendered_map_index"] if task["map_index"] >= 0 and task["rendered_map_index"] else ""
+    label = task["rendered_map_index"] or ""
+    label = "" if label == str(task["map_index"]) else label  # not known before the task has run
     return f"  {task['task_id']:<18} {task['state']:<18} {took:<10} {label}".rstrip()
 
 

@@ -118,19 +118,19 @@ def test_a_pattern_that_fits_no_readable_file_is_told(place: Place, name: str | 
 @pytest.mark.parametrize(
     ("url", "path"),
     [
-        (None, "/home"),
-        ("history", "/home/history"),
+        (None, "/state"),
+        ("history", "/state/history"),
         ("/data/x", "/data/x"),
         ("file:///data/with%20space", "/data/with space"),
     ],
 )
 def test_a_connection_to_files_is_a_path_or_a_file_url(url: str | None, path: str) -> None:
-    assert root_of(url, Path("/home")) == Path(path)
+    assert root_of(url, Path("/state")) == Path(path)
 
 
 def test_a_connection_to_files_elsewhere_is_refused() -> None:
     with pytest.raises(ConfigError, match="begins with s3"):
-        root_of("s3://bucket", Path("/home"))
+        root_of("s3://bucket", Path("/state"))
 
 
 def test_a_connection_may_name_one_file(place: Place) -> None:

@@ -62,8 +62,8 @@ def test_the_lease_of_a_killed_holder_is_taken_over_and_its_trainer_ended(tmp_pa
         "import os, subprocess, sys; from pathlib import Path; from opstune_airflow import lease\n"
         "with lease.device(Path(sys.argv[1]), 'dead', ['0']) as environment:\n"
         "    environment = {**os.environ, **environment}\n"
-        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], env=environment)\n"
-        "    print(child.pid, flush=True); child.wait()\n"
+        "    up = 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'\n"
+        "    subprocess.run([sys.executable, '-c', up], env=environment)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout

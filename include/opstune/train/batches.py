@@ -11,7 +11,8 @@ import torch
 from opstune.train.examples import IGNORED
 
 #: Steps whose examples are drawn at random and then sorted by length together. More saves padding and
-#: mixes worse; at 16 the tiny profile pads under 3 % (random order: about 20 %).
+#: mixes worse. Measured on the demo's 5,164 examples, padding in batches of 4 / 16: random order 12 / 23 %,
+#: pools of 4 steps 5 / 10 %, 16 steps 2 / 3 %, 64 steps 0.6 / 0.9 %.
 POOL = 16
 
 

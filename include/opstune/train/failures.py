@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from opstune.errors import (
-    DataError,
     Diverged,
     InputError,
     OpstuneError,
@@ -125,7 +124,7 @@ def explain(error: OpstuneError, story: Story) -> OpstuneError:
         bug = f"This is a bug or a broken installation, so it is not retried; the last lines were:{tail}"
         advice = error.todo or bug
         return TrainerFailed(what, where, f"{story.kept} {advice}")
-    if isinstance(error, DataError | InputError):
+    if isinstance(error, InputError):
         return type(error)(error.what, error.where, error.todo)
     if isinstance(error, OutsideError):
         advice = error.todo or "Free some space, then clear the task."

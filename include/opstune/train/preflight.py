@@ -9,7 +9,7 @@ import psutil
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.errors import ConfigError, DataError, OutOfMemory, OutsideError
+from opstune.errors import ConfigError, DataError, OutsideError
 from opstune.train.profiles import Profile, base_sha256
 
 TRAINING_FILE = "train.parquet"
@@ -21,10 +21,9 @@ def preflight(folder: Path, dataset: Ref, profile: Profile, parent: Path | None 
 
     Raises:
         IntegrityError: a file of the dataset, the base or a sealed parent changed.
-        ConfigError: the base or the parent's adapter is not on this machine.
+        ConfigError: the base or the parent's adapter is not on this machine, or it has too little memory.
         DataError: the ref is no dataset, or it holds nothing to train on.
         OutsideError: the disk has too little room for checkpoints.
-        OutOfMemory: the machine has less memory in all than the profile needs.
     """
     artifacts.verify(dataset)
     if dataset.kind != "dataset" or not (dataset.path / TRAINING_FILE).is_file():
@@ -43,7 +42,7 @@ def preflight(folder: Path, dataset: Ref, profile: Profile, parent: Path | None 
     total = psutil.virtual_memory().total / 1e9
     if total < profile.needs.memory_gb:
         what = f"this machine has {total:.0f} GB of memory, profile {profile.name} needs {profile.needs.memory_gb:g} GB"
-        raise OutOfMemory(what, "preflight", "Train on a larger machine, or choose a smaller base.")
+        raise ConfigError(what, "preflight", "Train on a larger machine, or choose a smaller base.")
 
 
 def parent_ref(parent: Path) -> Ref | None:

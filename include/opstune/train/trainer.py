@@ -216,7 +216,7 @@ class Trainer:
                 self._listen(self._process, heard, watch)
                 code = self._process.wait()
             finally:
-                self.stop_child()
+                self._stop_child()
         if code == 0 and spec.finished.is_dir():
             return
         story = self._story(spec, heard, watch.seen)
@@ -231,7 +231,7 @@ class Trainer:
             log.error("  trainer: %s", text)
         raise error
 
-    def stop_child(self) -> None:
+    def _stop_child(self) -> None:
         """End the child if it still runs, without marking the training as stopped by a person."""
         stopped = self._stopped
         self.stop()

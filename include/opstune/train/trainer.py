@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -106,13 +107,17 @@ class Trainer:
         if self._process is None or self._process.poll() is not None:
             return
         try:
-            child = psutil.Process(self._process.pid)
-            family = [child, *child.children(recursive=True)]
+            family = psutil.Process(self._process.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return
+        self._process.terminate()
         for process in family:
             _signal(process.terminate)
-        _, alive = psutil.wait_procs(family, timeout=_GRACE)
+        # Only Popen may wait for the child: psutil would take the exit code away from it.
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_GRACE)
+        _, alive = psutil.wait_procs(family, timeout=0)
+        self._process.kill()
         for process in alive:
             _signal(process.kill)
         psutil.wait_procs(alive, timeout=_GRACE)

@@ -164,7 +164,7 @@ def test_stop_ends_the_child_and_what_it_started(stand_in: Make, monkeypatch: py
     pids = [int(pid) for pid in wait_for(lambda: (trainer.work / "pids").read_text()).split()]
     assert os.getpgid(pids[0]) == os.getpgid(0), "a process group of its own would outlive a killed task"
     trainer.stop()
-    thread.join(10)
+    thread.join(60)
     assert "stopped on request" in str(raised[0])
     wait_for(lambda: not [pid for pid in pids if alive(pid)], seconds=10)
 

@@ -18,7 +18,7 @@ Context = dict[str, Any]
 
 _PAIR = re.compile(r"""(?<![\w.])([A-Za-z_][\w.-]*)\s*(?:=|:(?!//)\s+|:(?=["']))\s*("[^"]*"|'[^']*'|[^\s,;{}]+)""")
 _ALERT_NAME = re.compile(r"\b(?:[A-Z][a-z0-9]+){2,}\b|\b[A-Z][A-Za-z0-9]*[A-Z][A-Za-z0-9]*\b")
-_OWN_FIELDS = ("severity", "status", "summary", "description")
+_OWN_FIELDS = ("summary", "description", "severity", "status", "reason")
 
 
 def context_from_text(skill: str, text: str) -> Context:

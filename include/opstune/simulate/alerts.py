@@ -17,21 +17,21 @@ CALM_SHARE = 0.39
 _WORDY_SHARE = 0.3
 #: What is calm shows in a field, as in Alertmanager: what is over is resolved, what was announced is suppressed.
 _STATUS = {"recovered": "resolved", "acted": "resolved", "maintenance": "suppressed"}
-#: The cause as the monitor classifies it.
+#: The cause as the monitor classifies it, in a word that the embedded base's tokenizer keeps whole.
 _REASONS = {
-    "release": "NewRelease",
-    "stuck": "Deadlock",
-    "load": "HighTraffic",
-    "memory": "MemoryLimit",
-    "leak": "MemoryLeak",
-    "hardware": "HardwareErrors",
-    "rubbish": "OldFiles",
-    "growth": "DataGrowth",
-    "expiry": "ExpiresSoon",
-    "expired": "Expired",
-    "reload": "StaleCopy",
-    "interrupted": "Interrupted",
-    "client": "SingleClient",
+    "release": "release",
+    "stuck": "lock",
+    "load": "traffic",
+    "memory": "limit",
+    "leak": "grow",
+    "hardware": "damage",
+    "rubbish": "temporary",
+    "growth": "data",
+    "expiry": "date",
+    "expired": "over",
+    "reload": "stale",
+    "interrupted": "break",
+    "client": "client",
 }
 #: A thing's label is not always called like the parameter it fills.
 _LABELS = {
@@ -58,6 +58,7 @@ class Alert:
     cause: str
     severity: str
     status: str
+    reason: str
     summary: str
     description: str
     labels: dict[str, str]
@@ -80,9 +81,10 @@ def draw(rng: Random, names: Names, kind: Kind, cause: str) -> Alert:
         cause=calm or cause,
         severity="info" if calm == "drill" else rng.choice(("warning", "critical", "page")),
         status=_STATUS.get(calm, "firing"),
+        reason=_REASONS[cause],
         summary=expand(rng, kind.symptom, slots),
         description=expand(rng, words, slots) if rng.random() < _WORDY_SHARE else "",
-        labels=_labels(rng, names, kind, {**things, "reason": _REASONS[cause]}),
+        labels=_labels(rng, names, kind, things),
         function=NONE if calm else function,
         parameters={} if calm else _parameters(function, things),
         wrong=None if calm else (wrong, _parameters(wrong, things)),

@@ -10,6 +10,7 @@ from itertools import count, islice
 from opstune.examples import Example, example_id
 from opstune.settings import SimulateSettings
 from opstune.simulate.incidents import Row, Rows, write
+from opstune.skills import get
 
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -28,8 +29,9 @@ def _examples(settings: SimulateSettings) -> Iterator[Example]:
 def _of(rows: Rows) -> Iterator[Example]:
     incident = rows.of("incidents")[0]
     for alert in rows.of("alerts"):
-        context = {name: alert[name] for name in ("severity", "status", "summary", "description")}
-        context = {"alert": alert["name"], **context, "labels": json.loads(alert["labels"])}
+        context = {name: alert[name] for name in ("summary", "description", "severity", "status", "reason")}
+        context |= {"alert": alert["name"], "labels": json.loads(alert["labels"])}
+        context = get("remediation").context_model.model_validate(context).model_dump()
         answer = {"function": alert["_right"][0], "parameters": alert["_right"][1]}
         yield _example("remediation", alert, incident, alert["starts_at"], context, answer)
     if incident["severity"]:
@@ -37,7 +39,7 @@ def _of(rows: Rows) -> Iterator[Example]:
         answer = {name: incident[name] for name in ("severity", "root_cause", "mitigation", "prevention")}
         yield _example("triage", incident, incident, incident["opened_at"], context, answer)
     for log in rows.of("task_logs"):
-        yield _example("log_error", log, incident, log["at"], {"task": log["task"], "log": log["log"]}, log["finding"])
+        yield _example("log_error", log, incident, log["at"], {"log": log["log"], "job": log["task"]}, log["finding"])
 
 
 def _example(skill: str, row: Row, incident: Row, at: str, context: Row, answer: Row) -> Example:

@@ -114,6 +114,7 @@ def _alert_row(alert_id: str, incident_id: str, alert: alerts.Alert, started: da
         "name": alert.kind,
         "severity": alert.severity,
         "status": alert.status,
+        "reason": alert.reason,
         "summary": alert.summary,
         "description": alert.description,
         "labels": json.dumps(alert.labels),
@@ -145,6 +146,7 @@ def agent_run(alert: Row, function: str, parameters: dict[str, str], outcome: st
         "event": {
             "alertname": alert["name"],
             "state": alert["status"],
+            "reason": alert["reason"],
             "starts_at": alert["starts_at"].replace(" ", "T") + "Z",
             "incident": alert["incident_id"],
             "labels": {"severity": alert["severity"], **json.loads(alert["labels"])},

@@ -12,14 +12,21 @@ from opstune.skills.functions import NONE, functions
 
 
 class RemediationContext(BaseModel):
+    """An alert as its monitor sends it, in the order in which a model reads it.
+
+    What most often decides stands last, next to the answer, where a small model finds it best.
+    ``reason`` is the monitor's own class of the cause in a word, as events of Kubernetes carry it.
+    """
+
     model_config = ConfigDict(extra="forbid")
 
+    labels: dict[str, str] = Field(default_factory=dict)
+    summary: str = ""
+    description: str = ""
     alert: str = Field(min_length=1)
     severity: str = ""
     status: str = ""
-    summary: str = ""
-    description: str = ""
-    labels: dict[str, str] = Field(default_factory=dict)
+    reason: str = ""
 
 
 class RemediationAnswer(BaseModel):

@@ -28,9 +28,8 @@ TABLES = {
     "symptom TEXT, impact TEXT, affected TEXT, state TEXT, severity TEXT, root_cause TEXT, mitigation TEXT, "
     "prevention TEXT, "
     "updated_at TEXT",
-    "alerts": "id TEXT PRIMARY KEY, incident_id TEXT, name TEXT, severity TEXT, status TEXT, reason TEXT, summary TEXT, "
-    "description TEXT, "
-    "labels TEXT, starts_at TEXT",
+    "alerts": "id TEXT PRIMARY KEY, incident_id TEXT, name TEXT, severity TEXT, status TEXT, reason TEXT, "
+    "summary TEXT, description TEXT, labels TEXT, starts_at TEXT",
     "remediation_actions": "id TEXT PRIMARY KEY, alert_id TEXT, function TEXT, parameters TEXT, outcome TEXT, "
     "executed_by TEXT, "
     "executed_at TEXT, updated_at TEXT",

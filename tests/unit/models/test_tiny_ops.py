@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 
@@ -23,7 +24,7 @@ DEMO_TERMS = (
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, ModuleType]]:
     """The recipe's modules, imported as its scripts import each other: from their own folder."""
-    names = ("lexicon", "words", "records", "texts", "worlds", "tasks", "corpus")
+    names = ("lexicon", "words", "records", "texts", "worlds", "seasons", "tasks", "corpus")
     before = {name: sys.modules.pop(name, None) for name in names}
     sys.path.insert(0, str(MODEL / "recipe"))
     try:
@@ -136,20 +137,31 @@ def test_a_name_is_cut_the_same_way_in_prompt_and_json(tokenizer, name: str) -> 
     assert inner == after_space[-1 - len(inner) : -1] == after_quote[-1 - len(inner) : -1]
 
 
-def test_the_corpus_follows_from_its_seed(recipe) -> None:
+@pytest.mark.parametrize("chunk", [1, 40])
+def test_the_corpus_follows_from_its_seed(recipe, chunk: int) -> None:
     corpus = recipe["corpus"]
-    assert corpus.examples(3, 1, 50) == corpus.examples(3, 1, 50)
-    assert corpus.examples(3, 1, 50) != corpus.examples(3, 2, 50)
-    assert corpus.examples(3, 1, 50) != corpus.examples(4, 1, 50)
+    assert corpus.examples(3, chunk, 50) == corpus.examples(3, chunk, 50)
+    assert corpus.examples(3, chunk, 50) != corpus.examples(3, chunk + 1, 50)
+    assert corpus.examples(3, chunk, 50) != corpus.examples(4, chunk, 50)
 
 
 def test_the_corpus_teaches_nothing_of_the_demo(recipe) -> None:
-    text = "\n".join(f"{user}\n{answer}" for user, answer in recipe["corpus"].examples(0, 0, 4000)).lower()
+    """Of both rounds, and of every season: the form of a question is opstune's, what stands in it is invented."""
+    corpus = recipe["corpus"]
+    chunks = [0, *range(corpus.SEASONS_FROM, corpus.LAST_CHUNK + 1)]
+    text = "\n".join(f"{user}\n{answer}" for c in chunks for user, answer in corpus.examples(0, c, 1000)).lower()
     assert not [term for term in demo_terms() if term.lower() in text]
+
+
+def test_a_season_ends_and_another_trade_begins(recipe) -> None:
+    corpus = recipe["corpus"]
+    trades = [corpus.season(0, chunk) for chunk in range(corpus.SEASONS_FROM, corpus.LAST_CHUNK + 1)]
+    assert [len(list(run)) for _, run in groupby(trades, id)] == [length for length, _ in corpus.SEASONS]
+    assert not set(trades[0].causes) & set(trades[-1].causes)
 
 
 def test_every_answer_of_the_corpus_is_compact_json(recipe) -> None:
     corpus, tasks = recipe["corpus"], recipe["tasks"]
-    for _, answer in corpus.examples(7, 0, 400):
+    for _, answer in corpus.examples(7, 0, 400) + corpus.examples(7, corpus.LAST_CHUNK, 400):
         last = answer.rsplit("\n", 1)[-1]  # a talk of several turns ends with its last answer
         assert tasks.compact(json.loads(last)) == last

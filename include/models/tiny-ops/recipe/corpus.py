@@ -1,5 +1,8 @@
 """The corpus as token rows: chat tasks with loss on the answer, and repeated segments that teach copying.
 
+Two rounds. The first mixes all tasks, evenly; in the second most examples are of one invented trade, the season's,
+and every few chunks comes another.
+
 Everything follows from (seed, chunk): a resumed run sees exactly what an unbroken one would have seen.
 """
 
@@ -7,11 +10,18 @@ from collections.abc import Iterator
 from random import Random
 
 import words
+from seasons import Trade, example, trade
 from tasks import MIXTURE
 from transformers import PreTrainedTokenizerBase
 
 SYSTEM = "You are an on-call assistant. Answer in JSON."
 Row = tuple[list[int], int]  # token ids, and from which of them on the loss counts
+SEASONS_FROM = 32  # the first chunk that lies wholly in the second round
+#: Chunks of each season, and how much stands around what decides. The first is the hardest: until the model has
+#: found where to look, nothing of the rules can be learnt, and that takes some hundred steps.
+SEASONS = ((5, 0.3), (4, 0.5), (4, 0.7), *[(3, 1.0)] * 6)
+LAST_CHUNK = SEASONS_FROM + sum(length for length, _ in SEASONS) - 1
+SEASON_SHARE = 0.88  # of the examples; the others are the first round's, so that nothing is unlearnt
 _TASKS, _WEIGHTS = zip(*MIXTURE, strict=True)
 
 
@@ -22,9 +32,25 @@ def chat(user: str, answer: str) -> tuple[str, str]:
 
 
 def examples(seed: int, chunk: int, count: int) -> list[tuple[str, str]]:
-    """`count` (user, answer) pairs of the mixture."""
+    """`count` (user, answer) pairs of the mixture; from chunk `SEASONS_FROM` on most are of the chunk's season."""
     rng = Random(f"tasks-{seed}-{chunk}")
-    return [task(rng) for task in rng.choices(_TASKS, _WEIGHTS, k=count)]
+    if chunk < SEASONS_FROM:
+        return [task(rng) for task in rng.choices(_TASKS, _WEIGHTS, k=count)]
+    made = season(seed, chunk)
+    return [
+        example(made, rng) if rng.random() < SEASON_SHARE else rng.choices(_TASKS, _WEIGHTS)[0](rng)
+        for _ in range(count)
+    ]
+
+
+def season(seed: int, chunk: int) -> Trade:
+    """The trade that is learnt in a chunk of the second round."""
+    left = chunk - SEASONS_FROM
+    for index, (length, level) in enumerate(SEASONS):
+        if left < length:
+            return trade(seed, index, level)
+        left -= length
+    raise ValueError(f"chunk {chunk} is past the last season")
 
 
 def task_rows(tokenizer: PreTrainedTokenizerBase, seed: int, chunk: int, count: int, longest: int) -> list[Row]:

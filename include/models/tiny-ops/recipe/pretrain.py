@@ -24,9 +24,9 @@ VOCABULARY = 2048
 LONGEST = 384  # tokens of one row: longer tasks are left out
 CHUNK = 64  # steps whose rows are made, sorted by length and shuffled together
 IGNORED = -100
-#: Steps of each round and its share of the full rate. The first finds how to copy, fast and roughly; at a
-#: lower rate the second learns to tell one field from another.
-ROUNDS = ((2000, 1.0),)
+#: Steps of each round and its share of the full rate. The first learns to copy; at half the rate the second
+#: learns to take up one trade after another (seasons.py).
+ROUNDS = ((2000, 1.0), (2032, 0.5))
 
 
 def build(tokenizer: PreTrainedTokenizerBase) -> Qwen2ForCausalLM:

@@ -2,6 +2,7 @@
 
 Greedy answers to fresh examples, exact match per task. Seeds are other than training's, so every name is new.
 The rows marked `held-out` are written by generators that training never ran: strange names, other layouts.
+Those of the last season ask about the trade that was learnt last; of other trades the model knows nothing.
 """
 
 import argparse
@@ -10,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import seasons
 import tasks
 import torch
 import words
-from corpus import chat
+from corpus import LAST_CHUNK, chat, season
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 Pairs = list[tuple[str, str]]
@@ -63,6 +65,10 @@ HELD_OUT: tuple[Callable[[Random], tuple[str, str]], ...] = (strange_call, shuff
 def pairs(count: int, seed: int) -> dict[str, Pairs]:
     """`count` examples of each task, by name."""
     made = {}
+    trade = season(0, LAST_CHUNK)
+    for form in (seasons.call, seasons.report, seasons.log):
+        rng = Random(f"score-{seed}-{form.__name__}")
+        made[f"{form.__name__} (last season)"] = [form(trade, rng, False) for _ in range(count)]
     for task in [t for t, _ in tasks.MIXTURE if t is not tasks.several] + list(HELD_OUT):
         rng = Random(f"score-{seed}-{task.__name__}")
         label = f"{task.__name__} (held-out)" if task in HELD_OUT else task.__name__

@@ -22,11 +22,11 @@ def world(index: int) -> dict[str, Any]:
     for _ in range(7):
         arguments = list(dict.fromkeys(words.key(rng) for _ in range(rng.choice((1, 2, 2, 3)))))
         functions[function_name(rng)] = {a: (a, words.key(rng)) if rng.random() < 0.4 else (a,) for a in arguments}
-    reasons = [_wordings(rng) for _ in range(8)]
+    reasons = [wordings(rng) for _ in range(8)]
     events = {}
     for _ in range(6):
         causes = rng.sample(range(6), 3)  # the last two reasons mean: do nothing
-        events[words.camel(rng)] = (_wordings(rng), {c: rng.choice(list(functions)) for c in causes})
+        events[words.camel(rng)] = (wordings(rng), {c: rng.choice(list(functions)) for c in causes})
     grades = [f"{words.key(rng)}-{i}" for i in range(4)]
     remedies = [words.phrase(rng, 3, 6) for _ in reasons]
     causes_named = [words.phrase(rng, 2, 5) for _ in reasons]
@@ -40,14 +40,14 @@ def world(index: int) -> dict[str, Any]:
     }
 
 
-def _wordings(rng: Random) -> list[list[str]]:
+def wordings(rng: Random) -> list[list[str]]:
     """A phrase as three parts, each with a few wordings; `{}` stands for a name or a number."""
     parts = [[words.phrase(rng, 1, 3) for _ in range(rng.choice((2, 3, 4)))] for _ in range(3)]
     parts.insert(rng.randrange(4), ["{}"])
     return parts
 
 
-def _say(rng: Random, wordings: list[list[str]], names: list[str]) -> str:
+def say(rng: Random, wordings: list[list[str]], names: list[str]) -> str:
     text = " ".join(rng.choice(part) for part in wordings)
     return text.replace(
         "{}",
@@ -72,7 +72,7 @@ def _event(rng: Random) -> tuple[int, str, int, dict[str, str], str]:
     fields = {k: v for k, v in noise.items() if k not in fields} | fields
     labels = rng.sample(list(fields), len(fields))
     names = list(fields.values())
-    texts = [_say(rng, symptom, names), _say(rng, made["reasons"][reason], names)]
+    texts = [say(rng, symptom, names), say(rng, made["reasons"][reason], names)]
     body = rng.choice(
         (
             f"summary: {texts[0]}\ndescription: {texts[1]}",

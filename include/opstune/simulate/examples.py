@@ -35,7 +35,7 @@ def _of(rows: Rows) -> Iterator[Example]:
         answer = {"function": alert["_right"][0], "parameters": alert["_right"][1]}
         yield _example("remediation", alert, incident, alert["starts_at"], context, answer)
     if incident["severity"]:
-        context = {name: incident[name] for name in ("title", "tier", "symptom", "impact", "affected")}
+        context = {name: incident[name] for name in ("title", "tier", "symptom", "impact", "affected", "scope")}
         answer = {name: incident[name] for name in ("severity", "root_cause", "mitigation", "prevention")}
         yield _example("triage", incident, incident, incident["opened_at"], context, answer)
     for log in rows.of("task_logs"):

@@ -24,10 +24,8 @@ TRUTH = "truth.json"
 TABLES = {
     "services": "name TEXT PRIMARY KEY, team TEXT, tier TEXT",
     "incidents": "id TEXT PRIMARY KEY, opened_at TEXT, closed_at TEXT, service TEXT, namespace TEXT, tier TEXT, "
-    "title TEXT, "
-    "symptom TEXT, impact TEXT, affected TEXT, state TEXT, severity TEXT, root_cause TEXT, mitigation TEXT, "
-    "prevention TEXT, "
-    "updated_at TEXT",
+    "title TEXT, symptom TEXT, impact TEXT, affected TEXT, scope TEXT, state TEXT, severity TEXT, "
+    "root_cause TEXT, mitigation TEXT, prevention TEXT, updated_at TEXT",
     "alerts": "id TEXT PRIMARY KEY, incident_id TEXT, name TEXT, severity TEXT, status TEXT, reason TEXT, "
     "summary TEXT, description TEXT, labels TEXT, starts_at TEXT",
     "remediation_actions": "id TEXT PRIMARY KEY, alert_id TEXT, function TEXT, parameters TEXT, outcome TEXT, "

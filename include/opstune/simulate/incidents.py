@@ -96,6 +96,7 @@ def _incident(rng: Random, rows: Rows, names: Names, things: dict[str, str], ope
         "symptom": found.symptom,
         "impact": found.impact,
         "affected": found.affected,
+        "scope": found.scope,
         "state": "reviewed" if reviewed else "closed",
         "severity": found.severity if reviewed else None,
         "root_cause": found.root_cause if reviewed else None,

@@ -24,6 +24,7 @@ class Incident:
     symptom: str
     impact: str
     affected: str
+    scope: str
     severity: str
     root_cause: str
     mitigation: str
@@ -49,6 +50,8 @@ _IMPACT = {
     "SEV-3": "only [staff|an internal report|a test system|our dashboards] [is hindered|is affected|notices]",
 }
 _AFFECTED = {"SEV-0": (88, 100), "SEV-1": (31, 64), "SEV-2": (4, 18), "SEV-3": (0, 1)}
+#: The form's own word for who or what is hit; lost or leaked data is hit whoever notices.
+_SCOPE = {"SEV-0": "all", "SEV-1": "many", "SEV-2": "some", "SEV-3": "inside"}
 _TIERS = {"SEV-0": "1 1 1 2", "SEV-1": "1 1 2 2", "SEV-2": "1 2 2 3", "SEV-3": "2 3 3 3"}
 _CAUSES = (
     _Cause(
@@ -191,6 +194,7 @@ def draw(rng: Random, names: Names, things: Mapping[str, str]) -> Incident:
         symptom=expand(rng, cause.symptom, slots),
         impact=impact,
         affected=f"{share}% of users",
+        scope="data" if " were " in impact else _SCOPE[severity],
         severity=severity,
         root_cause=cause.root_cause.format_map(slots),
         mitigation=cause.mitigation.format_map(slots),

@@ -138,17 +138,17 @@ def _labels(rng: Random, names: Names, kind: Kind, things: Mapping[str, str]) ->
     """The things under their label names, up to three decoys among them, in any order."""
     labels = {rng.choice(_LABELS.get(thing, (thing,))): value for thing, value in things.items()}
     makers: dict[str, Callable[[], str]] = {
-        "previous_pod": names.pod,
-        "exporter_pod": lambda: names.coded("exporter", "probe"),
+        "predecessor": lambda: names.coded("old", "gone"),
+        "exporter": lambda: names.coded("exporter", "probe"),
         "sidecar": names.other_container,
-        "dead_letter_topic": lambda: names.coded("dead", "failed"),
+        "dead_letters": lambda: names.coded("dead", "failed"),
         "device": lambda: f"/dev/sd{rng.choice('abcd')}{rng.randint(1, 4)}",
         "rack": lambda: f"r{rng.randint(1, 40)}",
         "issuer": lambda: rng.choice(("inner-ca", "outer-ca", "mesh-ca")),
         "replica": lambda: names.coded("pg", "sql", "db", "base"),
-        "previous_job": lambda: names.coded("report", "list", "sweep", "bill", "count"),
+        "last_run": lambda: names.coded("report", "list", "sweep", "bill", "count"),
         "region_gateway": lambda: names.coded("gw", "entry", "front", "port"),
-        "previous_node": lambda: names.coded("node", "work", "line", "unit"),
+        "neighbour": lambda: names.coded("node", "work", "line", "unit"),
         "pod": names.pod,
         "prometheus": lambda: rng.choice(("mon-a", "mon-b", "mon-c")),
         "job": lambda: rng.choice(_SCRAPES),

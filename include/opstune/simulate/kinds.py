@@ -98,7 +98,7 @@ KINDS = (
     Kind(
         "PodOutOfRotation",
         "namespace pod deployment",
-        "previous_pod exporter_pod sidecar",
+        "predecessor exporter sidecar",
         "[{pod}|a pod of {service}|one replica|a {service} pod] [fails its readiness probe|is not ready|gets no "
         "traffic|"
         "left the load balancer|does not answer probes] [for {mins} minutes|since {clock}|again]",
@@ -107,7 +107,7 @@ KINDS = (
     Kind(
         "MemoryCeilingNear",
         "namespace deployment container pod",
-        "previous_pod sidecar exporter_pod",
+        "predecessor sidecar exporter",
         "[{service}|container {container}|{container} in {pod}|a {service} container] [uses {pct}% of its memory limit|"
         "is close to its memory limit|keeps being restarted for memory|runs out of memory]",
         {"memory": "raise_memory_limit", "leak": "restart_pod"},
@@ -115,7 +115,7 @@ KINDS = (
     Kind(
         "AnswersTooSlow",
         "namespace deployment gateway client",
-        "exporter_pod sidecar pod",
+        "exporter sidecar pod",
         "[{service} answers slowly|slow answers from {service}|p99 of {service} is {n} seconds|{service} latency "
         "over target|"
         "users wait for {service}] [for {mins} minutes|since {clock}|in {pct}% of calls]",
@@ -124,7 +124,7 @@ KINDS = (
     Kind(
         "FailedCallsOverTarget",
         "namespace deployment pod node",
-        "previous_pod exporter_pod sidecar",
+        "predecessor exporter sidecar",
         "[{pct}% of {service} calls fail|{service} returns errors|errors from {service} rise|failed calls in {service}|"
         "{service} is over its error target] [for {mins} minutes|since {clock}|on one path|]",
         {"release": "rollback_deployment", "stuck": "restart_pod", "hardware": "drain_node"},
@@ -132,7 +132,7 @@ KINDS = (
     Kind(
         "WorkQueueDeep",
         "namespace deployment pod",
-        "previous_pod exporter_pod sidecar",
+        "predecessor exporter sidecar",
         "[{n}000 items wait in {service}|the {service} queue is long|oldest {service} item waits {mins} minutes|"
         "{service} works off its queue too slowly|the backlog of {service} grows][ since {clock}| and grows|]",
         {"load": "scale_out", "stuck": "restart_pod"},
@@ -140,7 +140,7 @@ KINDS = (
     Kind(
         "ConsumerFallsBehind",
         "namespace deployment group topic",
-        "dead_letter_topic exporter_pod",
+        "dead_letters exporter",
         "[{group} lags {n}000 messages|lag of {group} on {topic} grows|{service} reads {topic} too slowly|"
         "messages on {topic} are {mins} minutes old|consumer lag of {service} is high][ since {clock}|]",
         {"stuck": "restart_consumer", "load": "scale_out"},
@@ -148,7 +148,7 @@ KINDS = (
     Kind(
         "OffsetsFrozen",
         "namespace deployment group topic",
-        "dead_letter_topic exporter_pod",
+        "dead_letters exporter",
         "[{group} commits nothing|no commits on {topic}|committed offsets of {group} stand still|{topic} is not "
         "read any more|"
         "{service} stopped committing] [for {mins} minutes|since {clock}|on {n} partitions]",
@@ -157,7 +157,7 @@ KINDS = (
     Kind(
         "MachineUnwell",
         "node host mountpoint",
-        "rack exporter_pod device",
+        "rack exporter device",
         "[{node}|machine {host}|the machine under {service}|a {service} machine] [reports bad health|is in poor shape|"
         "fails its health check|is degraded|raised a health flag] [for {mins} minutes|since {clock}|again]",
         {"hardware": "drain_node", "rubbish": "clean_disk"},
@@ -165,7 +165,7 @@ KINDS = (
     Kind(
         "SpaceRunsOut",
         "host mountpoint namespace volume",
-        "device exporter_pod rack",
+        "device exporter rack",
         "[{pct}% of {mountpoint} is used|{service} has little space left|{host} is short of space|only {n} GiB "
         "left for {service}|"
         "storage of {service} is at {pct}%][ since {clock}| on {mountpoint}|]",
@@ -174,7 +174,7 @@ KINDS = (
     Kind(
         "ClaimFillForecast",
         "namespace volume deployment",
-        "device exporter_pod previous_pod",
+        "device exporter predecessor",
         "[{volume} will be full|the claim of {service} fills up|{volume} is at {pct}%|{service} fills its claim] "
         "[in {n} hours|soon|by {clock}|before morning|this shift]",
         {"growth": "expand_volume", "release": "rollback_deployment"},
@@ -182,7 +182,7 @@ KINDS = (
     Kind(
         "TrustEndsSoon",
         "namespace certificate pod",
-        "issuer exporter_pod previous_pod",
+        "issuer exporter predecessor",
         "[{certificate}|the certificate of {service}|{service} tls|a {service} certificate] [ends soon|has few "
         "days left|"
         "is close to its end|is near expiry|is below the warning age]",
@@ -191,7 +191,7 @@ KINDS = (
     Kind(
         "HandshakesRefused",
         "namespace certificate gateway client",
-        "issuer exporter_pod",
+        "issuer exporter",
         "[tls handshakes with {service} fail|{gateway} counts refused handshakes|{n}000 handshakes were refused|"
         "handshake errors at {gateway}|{service} refuses tls sessions][ since {clock}| for {mins} minutes|]",
         {"expired": "renew_certificate", "client": "block_client"},
@@ -199,7 +199,7 @@ KINDS = (
     Kind(
         "PrimaryUnwell",
         "cluster instance namespace deployment",
-        "replica exporter_pod",
+        "replica exporter",
         "[{instance} refuses writes|the primary of {cluster} is slow|{cluster} commits slowly|writes of {service} fail|"
         "the database of {service} is unwell][ for {mins} minutes| since {clock}|]",
         {"hardware": "fail_over_database", "release": "rollback_deployment"},
@@ -207,7 +207,7 @@ KINDS = (
     Kind(
         "StandbyFarBehind",
         "cluster instance namespace volume",
-        "replica exporter_pod device",
+        "replica exporter device",
         "[standbys of {cluster} are {mins} minutes behind|replication in {cluster} is late|{instance} ships no log|"
         "{cluster} replicas fall behind|the standby of {service} is stale][ since {clock}| and further every minute|]",
         {"hardware": "fail_over_database", "growth": "expand_volume"},
@@ -215,7 +215,7 @@ KINDS = (
     Kind(
         "NightRunUnfinished",
         "namespace job deployment container",
-        "previous_job exporter_pod",
+        "last_run exporter",
         "[{job} did not finish|the night run of {service} is late|{job} ended early|{service} has no result from {job}|"
         "last night's {service} run is incomplete][ by {clock}| after {n} hours|]",
         {"interrupted": "rerun_job", "memory": "raise_memory_limit"},
@@ -223,7 +223,7 @@ KINDS = (
     Kind(
         "BatchFailed",
         "namespace job deployment",
-        "previous_job exporter_pod",
+        "last_run exporter",
         "[{job} failed|batch {job} exited with {n}|a batch of {service} failed|{service} lost its batch|{job} is "
         "in state failed]"
         "[ at {clock}| after {mins} minutes| today|]",
@@ -232,7 +232,7 @@ KINDS = (
     Kind(
         "EdgeFlood",
         "gateway client namespace deployment",
-        "region_gateway exporter_pod",
+        "region_gateway exporter",
         "[{gateway} drops {n}000 calls|{gateway} is flooded|too many calls reach {service}|{service} rejects "
         "calls at the edge|"
         "the edge of {service} is saturated][ for {mins} minutes| since {clock}|]",
@@ -241,7 +241,7 @@ KINDS = (
     Kind(
         "SignInsFail",
         "gateway client namespace deployment",
-        "region_gateway exporter_pod",
+        "region_gateway exporter",
         "[{pct}% of sign-ins to {service} fail|failed sign-ins at {gateway}|{n}000 wrong passwords at {service}|"
         "sign-in errors of {service} jump|{service} turns sign-ins away][ for {mins} minutes| since {clock}|]",
         {"client": "block_client", "release": "rollback_deployment"},
@@ -249,7 +249,7 @@ KINDS = (
     Kind(
         "MachineOverloaded",
         "node namespace deployment",
-        "rack previous_node exporter_pod",
+        "rack neighbour exporter",
         "[{node} is overloaded|{node} answers the scheduler late|pods on {node} are slow|{service} starves on {node}|"
         "run queue of {node} is {n}0][ for {mins} minutes| since {clock}|]",
         {"hardware": "drain_node", "load": "scale_out"},

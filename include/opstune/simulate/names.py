@@ -23,7 +23,7 @@ class Names:
     """The service of incident ``number`` and all that belongs to it.
 
     Every name holds the service's two words, or a code that no other incident uses with the same stems
-    (numbers below 47,000). At most 13 names of the same stems and 28 pods can be drawn.
+    (numbers below 47,000). At most 13 names of the same stems can be drawn.
     """
 
     number: int
@@ -55,17 +55,11 @@ class Names:
         return f"{self.rng.choice(stems)}-{codes.pop()}"
 
     def pod(self) -> str:
-        return f"{self.deployment}-{self._tails.pop()}"
+        return self.coded("web", "api", "task", "app")
 
     @cached_property
     def _left(self) -> dict[tuple[str, ...], list[str]]:
         return {}
-
-    @cached_property
-    def _tails(self) -> list[str]:
-        return [
-            first + second for first, second in zip(*(self.rng.sample(CODE_LETTERS, _BASE) for _ in "ab"), strict=True)
-        ]
 
     def _pair(self, stride: int) -> tuple[str, str]:
         lap, number = divmod(self.number, len(FIRST) * len(SECOND))

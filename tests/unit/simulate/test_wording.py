@@ -77,7 +77,7 @@ def test_parameters_come_from_the_labels_often_under_another_name(examples: list
 def test_labels_hold_more_than_the_parameters_in_no_fixed_order(examples: list[Example]) -> None:
     drawn = [e.context["labels"] for e in examples if e.context.get("alert") == "PodOutOfRotation"]
     assert len({tuple(labels) for labels in drawn}) > len(drawn) / 3
-    assert {"prometheus", "region", "team", "replicas", "previous_pod"} <= {key for labels in drawn for key in labels}
+    assert {"prometheus", "region", "team", "replicas", "predecessor"} <= {key for labels in drawn for key in labels}
 
 
 def test_no_action_is_right_exactly_where_a_field_says_so(examples: list[Example]) -> None:

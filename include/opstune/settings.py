@@ -83,7 +83,7 @@ class EvaluateSettings(Section):
 
     batch_size: int = Field(64, ge=1)
     max_new_tokens: int = Field(160, ge=1)
-    free_decoding_sample: int = Field(200, ge=0)
+    free_decoding_sample: int = Field(100, ge=0)
     threads: int = Field(2, ge=1)
 
 

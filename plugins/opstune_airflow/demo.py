@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 MARK: Final = "demo.json"
 SECONDS: Final = "demo_seconds.json"
 #: Two cores train some 4,000 tokens a second, and a newcomer should have an answer within minutes.
-SHORT: Final = {"OPSTUNE__DATASET__CAPS": '{"remediation": 2400}'}
+SHORT: Final = {"OPSTUNE__DATASET__CAPS": '{"remediation": 2000}'}
 KEPT: Final = ("tools",)  # the converter: a download that the next demo needs again
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
 

@@ -229,7 +229,8 @@ def asked(line: Line | Gate) -> str:
     if line.reference == "absolute":
         return f"{'more' if line.direction == 'above' else 'less'} than {threshold_told(line)}"
     other = {"over_base": "the base", "over_champion": "the champion", "over_tested": "what was tested"}[line.reference]
-    margin = f"{abs(line.threshold) * 100:g} points"
+    points = f"{abs(line.threshold) * 100:g}"
+    margin = f"{points} {'point' if points == '1' else 'points'}"
     if (line.threshold < 0) == (line.direction == "above"):
         side = "below" if line.direction == "above" else "above"
         return f"less than {margin} {side} {other}"

@@ -3,6 +3,7 @@
 OpstuneError
 ├── InputError             the person who wrote the file or pressed the button
 │   ├── ConfigError        a key, a value or a form field is wrong
+│   ├── AccessDenied       a system refused the password, key or token it was given
 │   ├── DataError          records cannot become what the stage needs
 │   └── IntegrityError     a file is not what its manifest or signature says
 ├── OutsideError           a service or machine outside opstune; a retry may help
@@ -52,6 +53,10 @@ class ConfigError(InputError):
     code = "config"
 
 
+class AccessDenied(InputError):
+    code = "access-denied"
+
+
 class DataError(InputError):
     code = "data"
 
@@ -70,7 +75,10 @@ class ServiceDown(OutsideError):
 
 
 class Throttled(OutsideError):
+    """``seconds`` is how long the service asked to be left alone, where it said so."""
+
     code = "throttled"
+    seconds: float | None = None
 
 
 class TrainingError(OpstuneError):

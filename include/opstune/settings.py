@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -36,11 +37,23 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Patience(Section):
+    """How long one request to an outside system may take, and how often and how patiently it is asked again."""
+
+    timeout_seconds: float = Field(30.0, gt=0)
+    attempts: int = Field(5, ge=1)
+    backoff_seconds: float = Field(1.0, ge=0)
+    longest_wait_seconds: float = Field(60.0, ge=0)
+
+
 class CollectSettings(Section):
     """How far back and how patiently history is read."""
 
     overlap_minutes: int = Field(60, ge=0)
     days_back: int = Field(60, ge=1)
+    time_limit_minutes: float = Field(60.0, gt=0)
+    max_staleness_days: float = Field(14.0, gt=0)
+    patience: Patience = Patience()
 
 
 class SplitShares(Section):
@@ -118,9 +131,33 @@ class SimulateSettings(Section):
 
 
 class Connection(Section):
-    """Where a system is and how to get in, as one URL. The URL may hold a password."""
+    """Where a system is and how to get in.
+
+    The URL may hold a login and a password; a password without a login is a token or an API key. ``ca_file`` is
+    the certificate of the authority to trust beside the usual ones, ``proxy`` the URL of a forward proxy.
+    """
 
     url: SecretStr
+    ca_file: Path | None = None
+    proxy: SecretStr | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL without login and password: what logs and errors may show."""
+        parts = urlsplit(self.url.get_secret_value())
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User name and password, where the URL has both."""
+        parts = urlsplit(self.url.get_secret_value())
+        return (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+
+    @property
+    def token(self) -> str | None:
+        """The token: a password without a user name."""
+        parts = urlsplit(self.url.get_secret_value())
+        return unquote(parts.password) if parts.password and not parts.username else None
 
 
 class Settings(BaseSettings):
@@ -150,10 +187,9 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=_config_file())
 
-    def connection(self, name: str) -> str | None:
-        """The URL of a connection (``opstune_database``), or none when the system is not connected."""
-        found = self.connections.get(name)
-        return found.url.get_secret_value() if found else None
+    def connection(self, name: str) -> Connection | None:
+        """A connection (``opstune_database``), or none when the system is not connected."""
+        return self.connections.get(name)
 
     @property
     def examples_dir(self) -> Path:
@@ -170,7 +206,8 @@ class Settings(BaseSettings):
 
     @property
     def tracking_uri(self) -> str:
-        return self.connection("opstune_mlflow") or f"sqlite:///{self.home / 'mlflow.db'}"
+        server = self.connection("opstune_mlflow")
+        return server.url.get_secret_value() if server else f"sqlite:///{self.home / 'mlflow.db'}"
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> Settings:

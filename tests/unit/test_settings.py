@@ -61,7 +61,9 @@ def test_connections_are_refused_in_yaml(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_connection_comes_from_the_environment_and_is_never_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSTUNE__CONNECTIONS__OPSTUNE_DATABASE__URL", "postgresql://u:hunter2@db/oncall")
     loaded = settings.load()
-    assert loaded.connection("opstune_database") == "postgresql://u:hunter2@db/oncall"
+    found = loaded.connection("opstune_database")
+    assert found and found.url.get_secret_value() == "postgresql://u:hunter2@db/oncall"
+    assert (found.address, found.login, found.token) == ("postgresql://db/oncall", ("u", "hunter2"), None)
     assert loaded.connection("opstune_linear") is None
     assert "hunter2" not in repr(loaded) + loaded.model_dump_json()
 

@@ -8,15 +8,32 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from opstune.artifacts import fingerprint
 from opstune.collect.rules import moment
-from opstune.collect.source import ALWAYS, Raw
+from opstune.collect.source import ALWAYS, Kind, Opening, Raw
 from opstune.errors import ConfigError, OpstuneError, ServiceDown
+from opstune.settings import Section
 
 _BATCH = 1000
+
+
+class DatabaseOptions(Section):
+    """``query`` is SQL with ``:since``, the watermark less the overlap; ``watermark`` the query's column that grows
+    with every change."""
+
+    query: str
+    watermark: str
+
+    @field_validator("query")
+    @classmethod
+    def _asks_for_changes(cls, query: str) -> str:
+        if ":since" not in query:
+            raise ValueError("the query does not ask for changes: compare the watermark column with :since")
+        return query
 
 
 class DatabaseReader:
@@ -123,3 +140,12 @@ def _watermark(value: Any) -> datetime | None:
         return min(moment(value, now), now)
     except ValueError:
         return None
+
+
+def _open(options: DatabaseOptions, opening: Opening) -> DatabaseReader:
+    url = opening.connection.url.get_secret_value() if opening.connection else ""
+    overlap = timedelta(minutes=opening.settings.overlap_minutes)
+    return DatabaseReader(opening.source, url, options.query, options.watermark, overlap, opening.name)
+
+
+KIND = Kind(DatabaseOptions, _open)

@@ -16,16 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from opstune.artifacts import sha256_file
-from opstune.collect.source import Raw
+from opstune.collect.source import Kind, Opening, Raw
 from opstune.errors import ConfigError
+from opstune.settings import Connection, Section
 
 log = logging.getLogger(__name__)
+
+
+class FilesOptions(Section):
+    """``path`` is a glob under the connection's folder, or under OPSTUNE_HOME without a connection."""
+
+    path: str = "*.jsonl"
 
 
 class FilesReader:
     """Reads the files that match ``pattern`` under ``root``, or ``root`` itself if it is a file."""
 
-    def __init__(self, source: str, root: Path, pattern: str | None) -> None:
+    def __init__(self, source: str, root: Path, pattern: str) -> None:
         self.source = source
         self.root = root
         self.pattern = pattern
@@ -63,7 +70,7 @@ class FilesReader:
         """
         if self.root.is_file():
             return [self.root]
-        found = sorted(path for path in self.root.glob(self.pattern or "*.jsonl") if path.is_file())
+        found = sorted(path for path in self.root.glob(self.pattern) if path.is_file())
         if not found:
             todo = f"Put the file there, or correct the path in config/sources/{self.source}.yaml or its connection."
             raise ConfigError(f"no file matches {self.pattern or '*.jsonl'}", str(self.root), todo)
@@ -82,11 +89,11 @@ class FilesReader:
             yield Raw(name, f"{name}:{place}", record, fault)
 
 
-def root_of(url: str | None, home: Path) -> Path:
+def root_of(connection: Connection | None, home: Path) -> Path:
     """The folder or file that a connection names: a path or a file:// URL; OPSTUNE_HOME without one."""
-    if url is None:
+    if connection is None:
         return home
-    parsed = urlparse(url)
+    parsed = urlparse(connection.url.get_secret_value())
     if parsed.scheme not in ("", "file"):
         raise ConfigError(
             f"a connection to files begins with {parsed.scheme}://", "connection", "Give a path or a file:// URL."
@@ -136,3 +143,10 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Any, str]]:
                 yield number, row, ""
     except (pa.ArrowInvalid, OSError) as error:
         yield 0, "", f"the file is not Parquet ({error})"
+
+
+def _open(options: FilesOptions, opening: Opening) -> FilesReader:
+    return FilesReader(opening.source, root_of(opening.connection, opening.home), options.path)
+
+
+KIND = Kind(FilesOptions, _open, needs_connection=False)

@@ -6,12 +6,21 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from opstune import skills
 from opstune.artifacts import fingerprint
+from opstune.collect.kinds import KINDS
 from opstune.collect.rules import MISSING, Rule, RuleOrPath, look_up, moment
 from opstune.errors import ConfigError, DataError
 from opstune.examples import Example, example_id
@@ -50,31 +59,42 @@ class Fields(Section):
 
 
 class SourceMapping(Section):
-    """One source. ``path`` is a glob under the connection's folder, or under OPSTUNE_HOME without a connection."""
+    """One source: where its records are (``kind``, ``connection``, ``read``) and how one becomes an example.
 
-    kind: Literal["files", "database"]
+    ``when`` chooses the records that concern it. Where ``answer_when`` does not hold nobody knows the answer
+    yet: the example is kept without one, for people to annotate.
+    """
+
+    kind: str
     connection: str | None = None
-    path: str | None = None
-    query: str | None = Field(None, description="SQL with :since, the watermark less the overlap")
-    watermark: str | None = Field(None, description="the query's column that grows with every change")
+    read: SerializeAsAny[Section] = Field(default_factory=dict, validate_default=True)
     skill: str
     when: list[Condition] = Field(default_factory=list)
     fields: Fields
     context: dict[str, RuleOrPath]
     answer: dict[str, RuleOrPath]
+    answer_when: list[Condition] = Field(default_factory=list)
     metadata: dict[str, RuleOrPath] = Field(default_factory=dict)
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"there is no kind of source {kind!r}; known: {', '.join(KINDS)}")
+        return kind
+
+    @field_validator("read", mode="before")
+    @classmethod
+    def _as_its_kind_reads(cls, read: Any, info: ValidationInfo) -> Any:
+        kind = info.data.get("kind")
+        return KINDS[kind].options.model_validate(read) if kind else Section()
 
     @model_validator(mode="after")
     def _complete(self) -> SourceMapping:
         if self.skill not in skills.SKILLS:
             raise ValueError(f"there is no skill {self.skill!r}; known: {', '.join(skills.SKILLS)}")
-        if self.kind == "files" and not (self.path or self.connection):
-            raise ValueError("files need a path, a connection, or both")
-        if self.kind == "database":
-            if not (self.connection and self.query and self.watermark):
-                raise ValueError("a database needs connection, query and watermark")
-            if ":since" not in self.query:
-                raise ValueError("the query does not ask for changes: compare the watermark column with :since")
+        if KINDS[self.kind].needs_connection and not self.connection:
+            raise ValueError(f"a source of kind {self.kind} needs a connection")
         return self
 
 
@@ -137,7 +157,9 @@ class Mapper:
         own = {name: rule for name in Fields.model_fields if (rule := getattr(self.mapping.fields, name))}
         values = self._values("", own, record, faults)
         context = self._checked("context", self.mapping.context, self.skill.context_model, record, faults)
-        answer = self._checked("answer", self.mapping.answer, self.skill.answer_model, record, faults)
+        answer = {}
+        if all(condition.holds(record) for condition in self.mapping.answer_when):
+            answer = self._checked("answer", self.mapping.answer, self.skill.answer_model, record, faults)
         metadata = self._values("metadata.", self.mapping.metadata, record, faults)
         try:
             values["occurred_at"] = moment(values.get("occurred_at"), now)

@@ -13,13 +13,12 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from opstune.collect import mapping, watermark
-from opstune.collect.database import DatabaseReader
-from opstune.collect.files import FilesReader, root_of
+from opstune.collect.kinds import KINDS
 from opstune.collect.mapping import Mapper
 from opstune.collect.quarantine import Quarantine
-from opstune.collect.source import ALWAYS, Raw, Reader
+from opstune.collect.source import ALWAYS, Connections, Opening, Raw, Reached, Reader
 from opstune.collect.watermark import Watermark
-from opstune.errors import ConfigError, DataError, OpstuneError, ServiceDown
+from opstune.errors import AccessDenied, DataError, OpstuneError, ServiceDown
 from opstune.examples import Example
 from opstune.settings import CollectSettings
 from opstune.store import ExampleStore, Upserted
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 _BATCH = 10_000
 #: So many refusals and not one example: the mapping is wrong, and copying the source into quarantine helps nobody.
 _HOPELESS = 10_000
-
-Connections = Callable[[str], str | None]
 
 
 class SourceReport(BaseModel):
@@ -51,16 +48,19 @@ class SourceReport(BaseModel):
     watermark: str = ""
     seconds: float = 0.0
     off: str = ""
+    problem: str = ""
 
 
 class SourceCheck(BaseModel):
-    """What a collection would find. ``problem`` is the sentence of the error that it would end with."""
+    """What a collection would find. ``problem`` is the sentence of the error that it would end with; ``off`` says
+    why nobody asked. ``authorised`` is none where the system could not be asked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     kind: str
-    connected: bool
+    reachable: bool
+    authorised: bool | None = None
     read: int = 0
     new: int = 0
     updated: int = 0
@@ -78,36 +78,47 @@ class _Pass:
     quarantine: Quarantine
     floor: datetime
     now: datetime
+    deadline: float
     read: int = 0
     quarantined: int = 0
     refused: int = 0
     passed_over: int = 0
     kept: Upserted = field(default_factory=lambda: Upserted(0, 0, 0))
 
-    def examples(self, raws: Iterator[Raw]) -> Iterator[Example]:
+    def examples(self, given: Iterator[Raw | Reached]) -> Iterator[Example | Reached]:
         """The records as examples; those that cannot become one go to quarantine.
 
         Raises:
             DataError: nothing fits the mapping.
+            ServiceDown: the source takes longer than it may.
         """
-        for raw in raws:
+        for raw in given:
+            if time.monotonic() > self.deadline:
+                what = f"the source takes longer than collect.time_limit_minutes; {self.read} records were read"
+                raise ServiceDown(what, self.mapper.source, "The next run goes on from what is stored.")
+            if isinstance(raw, Reached):
+                yield raw
+                continue
             self.read += 1
             try:
                 example = self._example(raw)
             except DataError as error:
-                self.refused += 1
-                self.quarantined += self.quarantine.refuse(raw.scope, raw.origin, str(error), raw.record)
-                if self.refused == self.read - self.passed_over == _HOPELESS:
-                    todo = f"Correct config/sources/{self.mapper.source}.yaml. The last fault: {error}"
-                    raise DataError(
-                        f"none of the first {_HOPELESS} records fits the mapping", self.mapper.source, todo
-                    ) from error
+                self._refuse(raw, error)
                 continue
             if example is None or example.occurred_at < self.floor:
                 self.passed_over += 1
                 continue
             self.quarantine.accept(raw.origin)
             yield example
+
+    def _refuse(self, raw: Raw, error: DataError) -> None:
+        self.refused += 1
+        self.quarantined += self.quarantine.refuse(raw.scope, raw.origin, str(error), raw.record)
+        if self.refused == self.read - self.passed_over == _HOPELESS:
+            todo = f"Correct config/sources/{self.mapper.source}.yaml. The last fault: {error}"
+            raise DataError(
+                f"none of the first {_HOPELESS} records fits the mapping", self.mapper.source, todo
+            ) from error
 
     def _example(self, raw: Raw) -> Example | None:
         if raw.fault:
@@ -116,9 +127,20 @@ class _Pass:
             return None
         return self.mapper.example(raw.record, self.now)
 
-    def write(self, store: Callable[[list[Example]], Upserted], examples: Iterator[Example]) -> None:
+    def write(
+        self,
+        store: Callable[[list[Example]], Upserted],
+        examples: Iterator[Example | Reached],
+        reached: Callable[[Reached], None],
+    ) -> None:
+        """Store the examples in batches; ``reached`` is called when all before a place to go on from is stored."""
         batch: list[Example] = []
         for example in examples:
+            if isinstance(example, Reached):
+                self._write(store, batch)
+                batch = []
+                reached(example)
+                continue
             batch.append(example)
             if len(batch) == _BATCH:
                 self._write(store, batch)
@@ -197,18 +219,24 @@ def check(
     mapper = mapping.load(source)
     kind = mapper.mapping.kind
     if reason := _off(mapper, connection):
-        return SourceCheck(source=source, kind=kind, connected=False, off=reason)
+        return SourceCheck(source=source, kind=kind, reachable=False, off=reason)
     try:
         reader = _reader(mapper, settings, connection, home)
         mark = _start(mapper, reader, watermark.load(store, source), settings, since)
-        run = _Pass(mapper, Quarantine(store, source), mark.floor, datetime.now(UTC))
-        run.write(ExampleStore(store).compare, run.examples(reader.read(mark.position, mark.floor)))
+        run = _begin(mapper, store, mark, settings)
+        run.write(
+            ExampleStore(store).compare, run.examples(reader.read(mark.position, mark.floor)), lambda _reached: None
+        )
+    except AccessDenied as error:
+        return SourceCheck(source=source, kind=kind, reachable=True, authorised=False, problem=str(error))
     except OpstuneError as error:
-        return SourceCheck(source=source, kind=kind, connected=False, problem=str(error))
+        answered = not isinstance(error, ServiceDown)
+        return SourceCheck(source=source, kind=kind, reachable=answered, problem=str(error))
     return SourceCheck(
         source=source,
         kind=kind,
-        connected=True,
+        reachable=True,
+        authorised=True,
         read=run.read,
         new=run.kept.new,
         updated=run.kept.updated,
@@ -222,13 +250,22 @@ def _collect(
 ) -> tuple[_Pass, Watermark, int]:
     reader = _reader(mapper, settings, connection, home)
     mark = _start(mapper, reader, watermark.load(store, mapper.source), settings, since)
-    quarantine = Quarantine(store, mapper.source)
-    run = _Pass(mapper, quarantine, mark.floor, datetime.now(UTC))
-    run.write(ExampleStore(store).upsert, run.examples(reader.read(mark.position, mark.floor)))
-    standing = quarantine.save(*reader.scopes())
-    mark = mark.model_copy(update={"position": reader.reached() or mark.position})
+    run = _begin(mapper, store, mark, settings)
+
+    def reached(place: Reached) -> None:
+        run.quarantine.save(*reader.scopes())
+        watermark.save(store, mapper.source, mark.model_copy(update={"position": place.position}))
+
+    run.write(ExampleStore(store).upsert, run.examples(reader.read(mark.position, mark.floor)), reached)
+    standing = run.quarantine.save(*reader.scopes())
+    mark = mark.model_copy(update={"position": reader.reached() or mark.position, "collected_at": datetime.now(UTC)})
     watermark.save(store, mapper.source, mark)
     return run, mark, standing
+
+
+def _begin(mapper: Mapper, store: Path, mark: Watermark, settings: CollectSettings) -> _Pass:
+    deadline = time.monotonic() + settings.time_limit_minutes * 60
+    return _Pass(mapper, Quarantine(store, mapper.source), mark.floor, datetime.now(UTC), deadline)
 
 
 def _start(
@@ -239,14 +276,14 @@ def _start(
     if since is not None:
         since = since.replace(tzinfo=UTC) if since.tzinfo is None else since
         floor = min(since, last.floor) if last else since
-        return Watermark(mapping=mapper.fingerprint, floor=floor)
+        return Watermark(mapping=mapper.fingerprint, floor=floor, collected_at=last and last.collected_at)
     if last is None:
         newest = reader.newest(lambda record: mapper.happened(record, now))
         floor = newest - timedelta(days=settings.days_back) if newest else ALWAYS
         return Watermark(mapping=mapper.fingerprint, floor=floor)
     if last.mapping != mapper.fingerprint:
         log.info("%s: its mapping changed, so all of it is read again", mapper.source)
-        return Watermark(mapping=mapper.fingerprint, floor=last.floor)
+        return Watermark(mapping=mapper.fingerprint, floor=last.floor, collected_at=last.collected_at)
     return last
 
 
@@ -255,16 +292,10 @@ def _off(mapper: Mapper, connection: Connections) -> str:
     return f"there is no connection {name}" if name and not connection(name) else ""
 
 
-def _reader(mapper: Mapper, settings: CollectSettings, connection: Connections, home: Path) -> Reader:
-    """One line a kind of source; the mapping's validation has seen to it that nothing is missing."""
+def _reader(mapper: Mapper, settings: CollectSettings, connections: Connections, home: Path) -> Reader:
     found = mapper.mapping
-    url = connection(found.connection) if found.connection else None
-    if found.kind == "files":
-        return FilesReader(mapper.source, root_of(url, home), found.path)
-    if url and found.query and found.watermark:
-        overlap = timedelta(minutes=settings.overlap_minutes)
-        return DatabaseReader(mapper.source, url, found.query, found.watermark, overlap, mapper.name)
-    raise ConfigError("the database source is incomplete", mapper.source, "Give connection, query and watermark.")
+    own = connections(found.connection) if found.connection else None
+    return KINDS[found.kind].open(found.read, Opening(mapper.source, own, connections, settings, home, mapper.name))
 
 
 def _told(mark: Watermark) -> str:

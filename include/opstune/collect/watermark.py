@@ -14,13 +14,14 @@ from opstune.errors import IntegrityError
 
 class Watermark(BaseModel):
     """``mapping`` is the fingerprint of the rules it was read with, ``floor`` the oldest moment of interest,
-    ``position`` whatever the reader needs to go on from here."""
+    ``position`` whatever the reader needs to go on from here, ``collected_at`` when it was last read to its end."""
 
     model_config = ConfigDict(extra="forbid")
 
     mapping: str
     floor: datetime
     position: dict[str, Any] = Field(default_factory=dict)
+    collected_at: datetime | None = None
 
 
 def path_of(store: Path, source: str) -> Path:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import SecretStr
 
 from opstune.collect import SourceReport, pull
 from opstune.examples import Example
-from opstune.settings import CollectSettings
+from opstune.settings import CollectSettings, Connection
 from opstune.store import ExampleStore
 
 RULES: dict[str, Any] = {
     "kind": "files",
     "connection": "opstune_files",
-    "path": "incidents*.jsonl",
+    "read": {"path": "incidents*.jsonl"},
     "skill": "triage",
     "fields": {"source_id": "id", "group_id": "id", "occurred_at": "at"},
     "context": {"title": "title"},
@@ -51,6 +52,10 @@ class Place:
         self.connections: dict[str, str] = {"opstune_files": str(self.data)}
         self.settings = CollectSettings()
 
+    def connection(self, name: str) -> Connection | None:
+        url = self.connections.get(name)
+        return Connection(url=SecretStr(url)) if url else None
+
     def rules(self, rules: dict[str, Any], source: str = "history") -> None:
         (self.config / "sources" / f"{source}.yaml").write_text(yaml.safe_dump(rules))
 
@@ -58,7 +63,7 @@ class Place:
         return write_lines(self.data / name, records)
 
     def pull(self, source: str = "history", since: datetime | None = None) -> SourceReport:
-        return pull(source, self.store, self.settings, self.connections.get, self.home, since)
+        return pull(source, self.store, self.settings, self.connection, self.home, since)
 
     def examples(self) -> list[Example]:
         return ExampleStore(self.store).read()

@@ -15,12 +15,13 @@ DATABASE: dict[str, Any] = {
     **RULES,
     "kind": "database",
     "connection": "opstune_database",
-    "path": None,
-    "query": """
-        SELECT i.*, t.name AS team FROM incidents i LEFT JOIN teams t ON t.id = i.team_id
-        WHERE i.updated_at >= :since;
-    """,
-    "watermark": "updated_at",
+    "read": {
+        "query": """
+            SELECT i.*, t.name AS team FROM incidents i LEFT JOIN teams t ON t.id = i.team_id
+            WHERE i.updated_at >= :since;
+        """,
+        "watermark": "updated_at",
+    },
     "context": {"title": "title", "team": {"from": "team", "optional": True}},
 }
 
@@ -123,7 +124,9 @@ def test_a_database_that_cannot_be_opened_is_told_without_its_password(
 
 
 def test_a_query_that_cannot_work_is_the_source_files_fault(place: Place, table: Table) -> None:
-    place.rules({**DATABASE, "query": "SELECT * FROM accidents WHERE updated_at >= :since"})
+    place.rules(
+        {**DATABASE, "read": {"query": "SELECT * FROM accidents WHERE updated_at >= :since", "watermark": "updated_at"}}
+    )
     with pytest.raises(ConfigError, match=r"no such table: accidents.*Correct the query"):
         place.pull()
 

@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from collecting import RULES, Place, record
+from pydantic import SecretStr
 
 from opstune.collect import Quarantine
 from opstune.collect.files import root_of
 from opstune.errors import ConfigError
+from opstune.settings import Connection
 
 
 def reasons(place: Place) -> list[str]:
@@ -77,7 +79,7 @@ def test_a_file_that_is_gone_takes_its_quarantine_along(place: Place) -> None:
 
 
 def test_csv_rows_become_examples_and_a_bad_one_is_kept_back(place: Place) -> None:
-    place.rules({**RULES, "path": "*.csv"})
+    place.rules({**RULES, "read": {"path": "*.csv"}})
     place.data.mkdir(parents=True)
     with (place.data / "incidents.csv").open("w", newline="", encoding="utf-8-sig") as file:
         writer = csv.writer(file)
@@ -91,7 +93,7 @@ def test_csv_rows_become_examples_and_a_bad_one_is_kept_back(place: Place) -> No
 
 
 def test_parquet_rows_become_examples(place: Place) -> None:
-    place.rules({**RULES, "path": "**/*.parquet", "context": {"title": "about.title"}})
+    place.rules({**RULES, "read": {"path": "**/*.parquet"}, "context": {"title": "about.title"}})
     place.data.joinpath("deep").mkdir(parents=True)
     rows = [{**record(n), "about": {"title": f"nested {n}"}} for n in range(3)]
     pq.write_table(pa.Table.from_pylist(rows), place.data / "deep" / "incidents.parquet")
@@ -100,7 +102,7 @@ def test_parquet_rows_become_examples(place: Place) -> None:
 
 
 def test_a_parquet_file_that_is_none_is_quarantined(place: Place) -> None:
-    place.rules({**RULES, "path": "*.parquet"})
+    place.rules({**RULES, "read": {"path": "*.parquet"}})
     place.data.mkdir(parents=True)
     (place.data / "incidents.parquet").write_bytes(b"PAR1 and nothing else")
     assert place.pull().quarantined == 1
@@ -109,7 +111,7 @@ def test_a_parquet_file_that_is_none_is_quarantined(place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["incidents.txt", None])
 def test_a_pattern_that_fits_no_readable_file_is_told(place: Place, name: str | None) -> None:
-    place.rules({**RULES, "path": name or "missing*.jsonl"})
+    place.rules({**RULES, "read": {"path": name or "missing*.jsonl"}})
     place.write(record(1), name=name or "incidents.jsonl")
     with pytest.raises(ConfigError, match=r"no file matches|no format"):
         place.pull()
@@ -125,12 +127,12 @@ def test_a_pattern_that_fits_no_readable_file_is_told(place: Place, name: str | 
     ],
 )
 def test_a_connection_to_files_is_a_path_or_a_file_url(url: str | None, path: str) -> None:
-    assert root_of(url, Path("/state")) == Path(path)
+    assert root_of(url and Connection(url=SecretStr(url)), Path("/state")) == Path(path)
 
 
 def test_a_connection_to_files_elsewhere_is_refused() -> None:
     with pytest.raises(ConfigError, match="begins with s3"):
-        root_of("s3://bucket", Path("/state"))
+        root_of(Connection(url=SecretStr("s3://bucket")), Path("/state"))
 
 
 def test_a_connection_may_name_one_file(place: Place) -> None:

@@ -113,9 +113,13 @@ def test_all_faults_of_a_record_are_told_at_once(place: Place) -> None:
     [
         ({"skill": "cooking"}, "there is no skill 'cooking'"),
         ({"colour": "red"}, "colour: no such key"),
-        ({"kind": "database"}, "a database needs connection, query and watermark"),
-        ({"kind": "database", "query": "SELECT 1", "watermark": "at"}, ":since"),
-        ({"connection": None, "path": None}, "files need a path, a connection, or both"),
+        ({"kind": "database"}, "read.query: field required"),
+        ({"kind": "database", "read": {"query": "SELECT 1", "watermark": "at"}}, ":since"),
+        ({"kind": "letters"}, "there is no kind of source 'letters'"),
+        (
+            {"kind": "database", "connection": None, "read": {"query": ":since", "watermark": "at"}},
+            "needs a connection",
+        ),
         ({"context": {"title": {"map": {}}}}, "exactly one of from, value and template"),
     ],
 )

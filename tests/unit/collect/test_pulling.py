@@ -16,7 +16,7 @@ from opstune.store import ExampleStore, Upserted
 
 
 def checked(place: Place) -> SourceCheck:
-    return check("history", place.store, place.settings, place.connections.get, place.home)
+    return check("history", place.store, place.settings, place.connection, place.home)
 
 
 def test_a_source_without_its_connection_is_off_and_says_so(place: Place) -> None:
@@ -28,7 +28,7 @@ def test_a_source_without_its_connection_is_off_and_says_so(place: Place) -> Non
 def test_a_check_counts_what_is_new_and_stores_nothing(place: Place) -> None:
     place.write(record(1), record(2), record(3, level="purple"))
     found = checked(place)
-    assert (found.connected, found.new, found.refused) == (True, 2, 1)
+    assert (found.reachable, found.authorised, found.new, found.refused) == (True, True, 2, 1)
     assert not place.store.exists()
     place.pull()
     assert (checked(place).read, checked(place).new) == (0, 0)
@@ -36,7 +36,7 @@ def test_a_check_counts_what_is_new_and_stores_nothing(place: Place) -> None:
 
 def test_a_check_of_a_broken_source_tells_the_problem(place: Place) -> None:
     found = checked(place)
-    assert not found.connected and "no file matches" in found.problem
+    assert found.authorised is None and "no file matches" in found.problem
 
 
 def test_a_first_collection_goes_days_back_from_the_newest_record(place: Place) -> None:

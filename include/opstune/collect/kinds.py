@@ -1,0 +1,11 @@
+"""The kinds of source: what each needs under ``read`` in its source file, and how its reader is opened.
+
+Adding a kind is a file with its options and its reader, and a line here.
+"""
+
+from __future__ import annotations
+
+from opstune.collect import database, files
+from opstune.collect.source import Kind
+
+KINDS: dict[str, Kind] = {"files": files.KIND, "database": database.KIND}

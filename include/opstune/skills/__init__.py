@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from opstune.errors import ConfigError
+from opstune.skills.audit import Audit
 from opstune.skills.base import Skill
+from opstune.skills.code_review import CodeReview
+from opstune.skills.diagnosis import Diagnosis
 from opstune.skills.log_error import LogError
 from opstune.skills.remediation import Remediation
 from opstune.skills.triage import Triage
+from opstune.skills.workflow import Workflow
 
-SKILLS: dict[str, Skill] = {skill.name: skill for skill in (Remediation(), Triage(), LogError())}
+_ALL = (Remediation(), Triage(), LogError(), Diagnosis(), Audit(), CodeReview(), Workflow())
+SKILLS: dict[str, Skill] = {skill.name: skill for skill in _ALL}
 
 
 def get(name: str) -> Skill:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, Protocol
 
@@ -81,10 +81,30 @@ def closed_object(properties: Mapping[str, Any], required: list[str] | None = No
     }
 
 
+def list_of(items: Mapping[str, Any], most: int, least: int = 0) -> Json:
+    """A JSON schema of a list. ``uniqueItems`` stays out: llama.cpp's grammars cannot express it."""
+    return {"type": "array", "items": dict(items), "minItems": least, "maxItems": most}
+
+
 def similarity(left: str, right: str) -> float:
     """Share of matching words, in order, of two phrases (Ratcliff and Obershelp's 2M/T), 0 to 1."""
     first, second = (re.findall(r"[\w./:-]+", text.lower()) for text in (left, right))
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
+
+
+def overlap(expected: Sequence[str], found: Sequence[str], alike: float) -> float:
+    """F1 of two lists of texts whatever their order, 0 to 1: twice the pairs over the items of both.
+
+    Each text pairs with at most one other, the most alike first, from a ``similarity`` of ``alike`` on.
+    ``expected`` holds at least one.
+    """
+    pairs = ((similarity(one, other), i, j) for i, one in enumerate(expected) for j, other in enumerate(found))
+    left, right = set(range(len(expected))), set(range(len(found)))
+    for likeness, i, j in sorted(pairs, reverse=True):
+        if likeness >= alike and i in left and j in right:
+            left.remove(i)
+            right.remove(j)
+    return 2 * (len(expected) - len(left)) / (len(expected) + len(found))
 
 
 def target(answer: Mapping[str, Any]) -> str:

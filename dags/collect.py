@@ -28,4 +28,5 @@ with (
 ):
     source = stage(tasks.collect_source, task_id="source", map_index_template="{{ label }}")
     reports = source.expand(source=settings.source_names())
-    stage(tasks.tell_examples, task_id="report", outlets=[assets.EXAMPLES])(reports)
+    # As a teardown it runs whatever a source did, and leaves the run's colour to the sources.
+    stage(tasks.tell_examples, task_id="report", outlets=[assets.EXAMPLES])(reports).as_teardown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, TaskGroup
 
 from opstune_airflow import assets, catalog, form, settings, tasks
-from opstune_airflow.defaults import ARGS, at, judge, stage
+from opstune_airflow.defaults import ANY_SUCCESS, ARGS, at, judge, stage
 from opstune_airflow.operators import EvaluateOperator, TrainOperator, TurnSensor
 
 INTRO = """
@@ -34,7 +34,8 @@ def retrain(dag_id: str, mode: str, cron: str) -> DAG:
         with TaskGroup("collect"):
             source = stage(tasks.collect_source, task_id="source", map_index_template="{{ label }}")
             reports = source.expand(source=settings.source_names())
-            examples = stage(tasks.snapshot, task_id="snapshot", outlets=[assets.EXAMPLES])(plan, reports)
+            freeze = stage(tasks.snapshot, task_id="snapshot", outlets=[assets.EXAMPLES], trigger_rule=ANY_SUCCESS)
+            examples = freeze(plan, reports)
             turn >> reports
         with TaskGroup("dataset"):
             dataset = stage(tasks.dataset, task_id="build", outlets=[assets.DATASET])(plan, examples)

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from opstune import export, tracking, train
 from opstune.artifacts import Ref, write_text
 from opstune.collect import SourceReport
 from opstune.engines.base import Engine
+from opstune.errors import OpstuneError
 from opstune.evaluate import Verdict
 from opstune.registry import Registry, Version
 from opstune.settings import Mode, Settings, config_dir
@@ -77,8 +78,7 @@ class Outcome:
 
 def retrain(run: Run) -> Outcome:
     """One retrain from collection to the champion's alias, or to the verdict that stopped it."""
-    reports = [collect_source(source, run.settings) for source in collecting.source_names()]
-    refs = {"examples": snapshot(run, reports)}
+    refs = {"examples": snapshot(run, collect_all(run.settings))}
     refs["dataset"] = dataset(run, refs["examples"])
     refs["adapter"] = run_training(run, refs["dataset"])
     refs["evaluation"] = evaluate(run, refs["dataset"], refs["adapter"])
@@ -102,8 +102,29 @@ def collect_source(source: str, settings: Settings, since: datetime | None = Non
     )
 
 
+def collect_all(settings: Settings) -> list[SourceReport]:
+    """Every source, one after the other; one that fails is told in its report and does not hold up the others."""
+    reports = []
+    for source in collecting.source_names():
+        try:
+            reports.append(collect_source(source, settings))
+        except OpstuneError as error:
+            log.error("%s: %s", source, error)
+            reports.append(SourceReport(source=source, problem=str(error)))
+    return reports
+
+
 def snapshot(run: Run, reports: Sequence[SourceReport]) -> Ref:
-    """Freeze what the store holds now: this retrain sees these examples and no later ones."""
+    """Freeze what the store holds now: this retrain sees these examples and no later ones.
+
+    Raises:
+        DataError: a connected source was last read longer ago than collect.max_staleness_days.
+    """
+    settings = run.settings
+    ages = collecting.ages(collecting.source_names(), settings.examples_dir, reports, datetime.now(UTC))
+    for age in ages:
+        log.info("%s", age)
+    collecting.refuse_stale(ages, settings.collect.max_staleness_days)
     return collecting.snapshot(run.folder / "collect", run.settings.examples_dir, list(reports))
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from airflow.sdk import CronTriggerTimetable, task
+from airflow.sdk import CronTriggerTimetable, TriggerRule, task
 
 from opstune_airflow import catalog, retries
 from opstune_airflow.notifier import FailureSummary
@@ -19,6 +19,9 @@ ARGS: Final[dict[str, Any]] = {
     "on_failure_callback": FailureSummary(final=True),
     "on_retry_callback": FailureSummary(final=False),
 }
+
+# After a mapped task: one source that is down does not hold up the others.
+ANY_SUCCESS: Final = TriggerRule.ALL_DONE_MIN_ONE_SUCCESS
 
 # A dict is one XCom, not one for each key.
 stage = partial(task, multiple_outputs=False)

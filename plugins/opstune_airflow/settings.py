@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -43,10 +43,10 @@ def load(params: Mapping[str, Any], connections: Iterable[str] = ()) -> Settings
     """
     from opstune import settings as library
 
-    found = {name: url for name in connections if (url := connection_url(name))}
+    found = {name: connection for name in connections if (connection := as_connection(name))}
     overrides: dict[str, Any] = {**form_overrides(params)}
     if found:
-        overrides["connections"] = {name: {"url": url} for name, url in found.items()}
+        overrides["connections"] = found
     return library.load(overrides)
 
 
@@ -59,15 +59,26 @@ def form_overrides(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return overrides
 
 
-def connection_url(name: str) -> str | None:
-    """An Airflow connection as one URL, or none when there is no such connection."""
+def as_connection(name: str) -> dict[str, str] | None:
+    """An Airflow connection as the library's, or none when there is no such connection.
+
+    The extras ``ca_file`` and ``proxy`` go along; a password without a login is a token.
+    """
     from airflow.sdk import Connection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return as_url(Connection.get(name))
+        found = Connection.get(name)
     except AirflowNotFoundException:
         return None
+    extra = json.loads(found.extra or "{}")
+    return {"url": as_url(found), **{key: extra[key] for key in ("ca_file", "proxy") if extra.get(key)}}
+
+
+def connection_url(name: str) -> str | None:
+    """The URL of an Airflow connection, or none when there is no such connection."""
+    found = as_connection(name)
+    return found["url"] if found else None
 
 
 def as_url(connection: Connection) -> str:
@@ -101,11 +112,22 @@ def profile_names() -> list[str]:
 
 
 def source_connections(source: str) -> list[str]:
-    """The connection that a source reads through, as its file names it."""
+    """The connections that a source's file names: its own, and those of what it is joined with."""
     from opstune.settings import config_dir, read_yaml
 
-    named = read_yaml(config_dir() / "sources" / f"{source}.yaml").get("connection")
-    return [str(named)] if named else []
+    return sorted(set(_named(read_yaml(config_dir() / "sources" / f"{source}.yaml"))))
+
+
+def _named(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key == "connection" and inner:
+                yield str(inner)
+            else:
+                yield from _named(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _named(inner)
 
 
 def _stems(folder: str) -> list[str]:

@@ -22,19 +22,18 @@ class Pages:
     def __init__(self, pages: list[list[dict[str, Any]]], breaks_at: int | None) -> None:
         self.pages, self.breaks_at = pages, breaks_at
         self.asked: list[int] = []
-        self._page = 0
 
     def newest(self, happened: Callable[[Mapping[str, Any]], datetime | None]) -> datetime | None:
         return datetime(2026, 1, 31, tzinfo=UTC)
 
     def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw | Reached]:
-        for self._page in range(position.get("page", 0), len(self.pages)):
-            if self._page == self.breaks_at:
+        for page in range(position.get("page", 0), len(self.pages)):
+            if page == self.breaks_at:
                 raise ServiceDown("the line went dead")
-            self.asked.append(self._page)
-            for one in self.pages[self._page]:
+            self.asked.append(page)
+            for one in self.pages[page]:
                 yield Raw("", f"record {one['id']}", one)
-            yield Reached({"page": self._page + 1})
+            yield Reached({"page": page + 1})
 
     def reached(self) -> dict[str, Any]:
         return {"page": len(self.pages)}

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from opstune import settings as configuration
 from opstune.cli.output import AsJson, show, table
+
+if TYPE_CHECKING:
+    from opstune.collect import SourceCheck
 
 sources = typer.Typer(help="Where history comes from.", no_args_is_help=True)
 examples = typer.Typer(help="What the example store holds.", no_args_is_help=True)
@@ -28,15 +31,32 @@ def list_sources(as_json: AsJson = False) -> None:
 
 @sources.command("check")
 def check_sources(as_json: AsJson = False) -> None:
-    """Say of each source: connected, readable, how much is new."""
+    """Say of each source: reachable, authorised, how much is new. Exit code 1 when a connected one fails."""
     from opstune.collect import check, source_names
 
     settings = configuration.load()
-    rows = [
-        check(name, settings.examples_dir, settings.collect, settings.connection, home=settings.home).model_dump()
+    found = [
+        check(name, settings.examples_dir, settings.collect, settings.connection, home=settings.home)
         for name in source_names()
     ]
-    show(rows, as_json, table(rows))
+    told = [f"{one.source}: {one.off or one.problem}" for one in found if one.off or one.problem]
+    show([one.model_dump(mode="json") for one in found], as_json, [table([_row(one) for one in found]), *told])
+    raise typer.Exit(any(one.problem for one in found))
+
+
+def _row(found: SourceCheck) -> dict[str, Any]:
+    """One line of the table. What could not be asked is a dash, and the reason stands below."""
+    asked = not (found.off or found.problem)
+    return {
+        "source": found.source,
+        "kind": found.kind,
+        "reachable": "off" if found.off else found.reachable,
+        "authorised": found.authorised,
+        "new": found.new if asked else None,
+        "changed": found.updated if asked else None,
+        "refused": found.refused if asked else None,
+        "last read": f"{found.last_read:%Y-%m-%d %H:%M}" if found.last_read else "never",
+    }
 
 
 def collect(

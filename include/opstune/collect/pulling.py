@@ -66,6 +66,7 @@ class SourceCheck(BaseModel):
     updated: int = 0
     refused: int = 0
     watermark: str = ""
+    last_read: datetime | None = None
     off: str = ""
     problem: str = ""
 
@@ -217,32 +218,29 @@ def check(
         ConfigError: the source file is wrong.
     """
     mapper = mapping.load(source)
-    kind = mapper.mapping.kind
-    if reason := _off(mapper, connection):
-        return SourceCheck(source=source, kind=kind, reachable=False, off=reason)
+    standing = watermark.load(store, source)
+    found = SourceCheck(
+        source=source,
+        kind=mapper.mapping.kind,
+        reachable=False,
+        off=_off(mapper, connection),
+        watermark=_told(standing) if standing else "",
+        last_read=standing.collected_at if standing else None,
+    )
+    if found.off:
+        return found
     try:
         reader = _reader(mapper, settings, connection, home)
-        mark = _start(mapper, reader, watermark.load(store, source), settings, since)
+        mark = _start(mapper, reader, standing, settings, since)
         run = _begin(mapper, store, mark, settings)
-        run.write(
-            ExampleStore(store).compare, run.examples(reader.read(mark.position, mark.floor)), lambda _reached: None
-        )
+        records = reader.read(mark.position, mark.floor)
+        run.write(ExampleStore(store).compare, run.examples(records), lambda _reached: None)
     except AccessDenied as error:
-        return SourceCheck(source=source, kind=kind, reachable=True, authorised=False, problem=str(error))
+        return found.model_copy(update={"reachable": True, "authorised": False, "problem": str(error)})
     except OpstuneError as error:
-        answered = not isinstance(error, ServiceDown)
-        return SourceCheck(source=source, kind=kind, reachable=answered, problem=str(error))
-    return SourceCheck(
-        source=source,
-        kind=kind,
-        reachable=True,
-        authorised=True,
-        read=run.read,
-        new=run.kept.new,
-        updated=run.kept.updated,
-        refused=run.refused,
-        watermark=_told(mark),
-    )
+        return found.model_copy(update={"reachable": not isinstance(error, ServiceDown), "problem": str(error)})
+    counts = {"read": run.read, "new": run.kept.new, "updated": run.kept.updated, "refused": run.refused}
+    return found.model_copy(update={"reachable": True, "authorised": True, **counts})
 
 
 def _collect(

@@ -12,6 +12,7 @@ from opstune.collect.pulling import SourceReport
 from opstune.errors import DataError
 
 _DAY = 86_400
+_TOLD_IN_HOURS = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Age:
             return f"{self.source}: off, {self.off}"
         if self.days is None:
             return f"{self.source}: never read to its end"
-        return f"{self.source}: read {self.days * 24:.1f} h ago" if self.days < 2 else f"{self.source}: {self.days:.1f} d"
+        age = f"{self.days * 24:.1f} hours" if self.days < _TOLD_IN_HOURS else f"{self.days:.1f} days"
+        return f"{self.source}: read {age} ago"
 
 
 def ages(sources: Iterable[str], store: Path, reports: Sequence[SourceReport], now: datetime) -> list[Age]:

@@ -17,7 +17,7 @@ def test_a_source_is_as_old_as_its_last_whole_reading(place: Place) -> None:
     place.pull()
     found = ages(["history"], place.store, [], datetime.now(UTC) + timedelta(hours=36))
     assert found[0].days == pytest.approx(1.5, abs=0.01)
-    assert str(found[0]) == "history: read 36.0 h ago"
+    assert str(found[0]) == "history: read 36.0 hours ago"
 
 
 def test_a_reading_that_failed_leaves_the_age_alone(place: Place) -> None:

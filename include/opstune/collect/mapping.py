@@ -32,7 +32,7 @@ _SHOWN = 80
 
 
 class Condition(Section):
-    """Which records concern this source; the others are passed over."""
+    """What must hold of a record. ``exists`` asks for a value that says something: an empty text is none."""
 
     field: str
     among: list[Any] | None = Field(None, alias="in")
@@ -40,7 +40,7 @@ class Condition(Section):
 
     def holds(self, record: Mapping[str, Any]) -> bool:
         found = look_up(record, self.field)
-        if self.exists is not None and (found is not MISSING) != self.exists:
+        if self.exists is not None and (found is not MISSING and found not in ("", [], {})) != self.exists:
             return False
         return self.among is None or found in self.among
 

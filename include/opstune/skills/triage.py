@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from opstune.skills.base import Json, Scores, closed_object, render_record, similarity
 
@@ -15,7 +15,11 @@ SAME_CAUSE = 0.8
 
 
 class TriageContext(BaseModel):
-    """An incident as it is first known; a team's own fields may stand beside these."""
+    """An incident as it is first known; a team's own fields may stand beside these.
+
+    ``asked`` may list which parts of the answer are wanted, for history that knows only some: a runbook tells
+    the mitigation of an alert but not how severe it is. Without it the severity is always wanted.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -25,10 +29,16 @@ class TriageContext(BaseModel):
 class TriageAnswer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    severity: Literal["SEV-0", "SEV-1", "SEV-2", "SEV-3"]
+    severity: Literal["SEV-0", "SEV-1", "SEV-2", "SEV-3"] | None = None
     root_cause: str = ""
     mitigation: str = ""
     prevention: str = ""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> TriageAnswer:
+        if not (self.severity or self.root_cause or self.mitigation or self.prevention):
+            raise ValueError("a triage without severity, root cause, mitigation or prevention says nothing")
+        return self
 
 
 class Triage:
@@ -47,16 +57,24 @@ class Triage:
             "mitigation": text,
             "prevention": text,
         }
+        if asked := context.get("asked"):
+            return closed_object({name: properties[name] for name in properties if name in asked})
         return closed_object(properties, required=["severity"])
 
     def label(self, answer: Mapping[str, Any]) -> str:
-        return str(answer["severity"])
+        return str(answer.get("severity", "no severity"))
 
     def score(self, expected: Mapping[str, Any], predicted: Mapping[str, Any] | None) -> Scores:
-        """``correct`` is the severity; ``root_cause`` counts where the history knows one."""
+        """``correct`` is the severity, or where the history knows none that every text is found again;
+        ``root_cause`` counts where the history knows one."""
         found = predicted or {}
+        same = {
+            name: similarity(str(found.get(name, "")), expected[name]) >= SAME_CAUSE
+            for name in ("root_cause", "mitigation", "prevention")
+            if expected.get(name)
+        }
+        cause = {"root_cause": same["root_cause"]} if "root_cause" in same else {}
+        if not expected.get("severity"):
+            return {"correct": all(same.values()), **cause}
         right = found.get("severity") == expected["severity"]
-        scores = {"correct": right, "severity": right}
-        if expected.get("root_cause"):
-            scores["root_cause"] = similarity(str(found.get("root_cause", "")), expected["root_cause"]) >= SAME_CAUSE
-        return scores
+        return {"correct": right, "severity": right, **cause}

@@ -63,13 +63,14 @@ def collect_source(source: str) -> JSON:
     from opstune import pipeline
 
     context = get_current_context()
+    context.update({"label": f"{source}: failed"})  # type: ignore[misc]  # a key of our own, for the label
     days_back = context["params"].get("days_back")
     since = datetime.now(UTC) - timedelta(days=days_back) if days_back else None
     report = pipeline.collect_source(
         source, settings.load(context["params"], settings.source_connections(source)), since
     )
     label = f"{source}: off" if report.off else f"{source}: {report.new} new"
-    context.update({"label": label})  # type: ignore[misc]  # a key of our own, for the label
+    context.update({"label": label})  # type: ignore[misc]
     log.info(
         "%s: %s", source, report.off or f"{report.new} new, {report.updated} updated, {report.quarantined} quarantined"
     )

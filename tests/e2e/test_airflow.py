@@ -28,6 +28,7 @@ SMALL = {
     "OPSTUNE__DATASET__SKILLS": '["remediation"]',
     "OPSTUNE__DATASET__MINIMUM_TEST": "5",
     "OPSTUNE__EVALUATE__FREE_DECODING_SAMPLE": "0",
+    "AIRFLOW_CONN_OPSTUNE_ALERT_RULES": '{"conn_type": "fs", "extra": {"path": "/no/such/folder"}}',  # one is down
     "OMP_NUM_THREADS": "1",  # two threads on a busy machine wait for each other more than they work
 }
 DRILL = {"max_steps": 3, "minimum": 50}
@@ -51,6 +52,13 @@ class Drill:
 
     def tasks(self, dag_id: str) -> dict[str, dict[str, Any]]:
         return {task["task_id"]: task for task in self.client.tasks(dag_id, self.run_id(dag_id))}
+
+    def sources(self, dag_id: str) -> dict[str, dict[str, Any]]:
+        """The mapped tasks of collection, by what each says of its source."""
+        mapped = [
+            task for task in self.client.tasks(dag_id, self.run_id(dag_id)) if task["task_id"] == "collect.source"
+        ]
+        return {task["rendered_map_index"]: task for task in mapped}
 
     def folder(self, dag_id: str) -> Path:
         return self.home / "runs" / tasks.run_id(dag_id, self.run_id(dag_id))
@@ -84,7 +92,8 @@ def test_a_rejected_model_is_a_green_run_whose_later_tasks_are_skipped(drill: Dr
     assert drill.run("retrain_monthly")["state"] == "success"
     states = {task_id: task["state"] for task_id, task in drill.tasks("retrain_monthly").items()}
     before, after = ("turn", "collect", "dataset", "train", "evaluate", "gate"), ("convert", "register", "deploy")
-    assert {state for task, state in states.items() if task.split(".")[0] in before} == {"success"}
+    sources = "collect.source"  # one of them is down
+    assert {state for task, state in states.items() if task.split(".")[0] in before and task != sources} == {"success"}
     assert {state for task, state in states.items() if task.split(".")[0] in after} == {"skipped"}
 
 
@@ -121,17 +130,23 @@ def test_an_incremental_retrain_without_a_champion_becomes_a_full_one_and_says_s
 
 def test_each_mapped_source_says_what_it_brought(drill: Drill) -> None:
     """Both retrains were triggered at once: whichever had its turn first found everything new, the other nothing."""
-    labels = {
-        dag_id: {
-            task["rendered_map_index"]
-            for task in drill.client.tasks(dag_id, run_id)
-            if task["task_id"] == "collect.source"
-        }
-        for dag_id, run_id in (("retrain_monthly", drill.monthly), ("retrain_weekly", drill.weekly))
-    }
-    assert all("alert_rules: off" in found for found in labels.values())
-    remediations = [label for found in labels.values() for label in found if label.startswith("remediations: ")]
+    labels = [label for dag_id in ("retrain_monthly", "retrain_weekly") for label in drill.sources(dag_id)]
+    assert labels.count("runbooks: off") == 2
+    remediations = [label for label in labels if label.startswith("remediations: ")]
     assert sorted(label.endswith(" 0 new") for label in remediations) == [False, True]
+
+
+def test_a_source_that_is_down_fails_its_own_task_in_words_and_the_run_goes_on(drill: Drill) -> None:
+    sources = drill.sources("retrain_monthly")
+    failed = {label: task for label, task in sources.items() if task["state"] != "success"}
+    assert [(label, task["state"], task["try_number"]) for label, task in failed.items()] == [
+        ("alert_rules: failed", "failed", 1)
+    ]
+    (task,) = failed.values()
+    log = drill.client.log("retrain_monthly", drill.monthly, "collect.source", 1, task["map_index"])
+    assert any("no file matches *.jsonl" in line and "config/sources/alert_rules.yaml" in line for line in log)
+    frozen = drill.client.log("retrain_monthly", drill.monthly, "collect.snapshot", 1)
+    assert any("alert_rules: never read to its end" in line for line in frozen)
 
 
 def test_no_secret_travelled(drill: Drill) -> None:

@@ -6,6 +6,7 @@ its folder, its own settings and its MLflow run; what it does is its room's busi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ from opstune import export, tracking, train
 from opstune.artifacts import Ref, write_text
 from opstune.collect import SourceReport
 from opstune.engines.base import Engine
-from opstune.errors import OpstuneError
+from opstune.errors import ConfigError, OpstuneError
 from opstune.evaluate import Verdict
 from opstune.registry import Registry, Version
 from opstune.settings import Mode, Settings, config_dir
@@ -129,11 +130,20 @@ def snapshot(run: Run, reports: Sequence[SourceReport]) -> Ref:
 
 
 def dataset(run: Run, examples: Ref) -> Ref:
-    """Validate, scrub, deduplicate, split; an incremental run trains on what its parent has not seen."""
-    settings, parent = run.settings, run.parent
-    splits = settings.home / "datasets" / "splits.parquet"
+    """Validate, scrub, deduplicate, split; an incremental run trains on what its parent has not seen.
+
+    Whatever the mode, the champion must not have been trained on the test set, and the card says what
+    changed since its dataset.
+    """
+    settings, parent, champion = run.settings, run.parent, run.champion
     ref = datasets.build(
-        run.folder / "dataset", examples, splits, settings.dataset, run.mode, parent.dataset if parent else None
+        run.folder / "dataset",
+        examples,
+        settings.home / "datasets" / "splits.parquet",
+        settings.dataset,
+        run.mode,
+        champion.dataset if champion else None,
+        tokenizer=_tokenizer(settings.train.profile),
     )
     with run.tracked() as tracker:
         tracker.params(
@@ -232,6 +242,17 @@ def deploy(run: Run, version: str) -> Version:
 
 def read_verdict(ref: Ref) -> Verdict:
     return evaluating.read_verdict(ref)
+
+
+def _tokenizer(profile: str) -> datasets.Tokenizer | None:
+    """What the dataset card counts tokens with: the profile's, or the embedded base's where that base is not here."""
+    for name in (profile, *({"tiny"} & set(train.profile_names()))):
+        base = train.load_profile(name)
+        with contextlib.suppress(ConfigError):
+            file = train.base_folder(base) / "tokenizer.json"
+            if file.is_file():
+                return datasets.Tokenizer(base.base_name, file)
+    return None
 
 
 def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
@@ -62,10 +62,22 @@ class SplitShares(Section):
     test: float = Share
 
 
+class FeedbackSettings(Section):
+    """What people's ratings and corrections must pass before they teach: anybody may write them."""
+
+    sources: list[str] = Field(default_factory=lambda: ["feedback"])
+    minimum_rating: int = Field(3, ge=1, le=5)
+    reviewed: bool = True
+    per_user: int = Field(50, ge=1)
+    quarantine_days: float = Field(7, ge=0)
+    max_influence: float = Field(0.1, gt=0, le=1)
+
+
 class DatasetSettings(Section):
     """What becomes training data, and how it is split."""
 
     minimum: int = Field(1000, ge=1)
+    target: int = Field(10_000, ge=1)
     minimum_test: int = Field(30, ge=1)
     maximum: int = Field(100_000, ge=1)
     split: SplitShares = SplitShares(train=0.8, validation=0.1, test=0.1)
@@ -73,6 +85,8 @@ class DatasetSettings(Section):
     replay_share: float = Share
     max_class_share: float = Share
     caps: dict[str, int] = Field(default_factory=dict)
+    weights: dict[str, Annotated[float, Field(ge=1, le=100)]] = Field(default_factory=dict)
+    feedback: FeedbackSettings = FeedbackSettings()
     skills: list[str]
     names: list[str] = Field(default_factory=list)
     seed: int = 7

@@ -1,6 +1,7 @@
 """From the example store to what a model is trained and tested on: validate, scrub, deduplicate, split, write."""
 
 from opstune.dataset.formats import export
+from opstune.dataset.lengths import Tokenizer
 from opstune.dataset.stage import build
 
-__all__ = ["build", "export"]
+__all__ = ["Tokenizer", "build", "export"]

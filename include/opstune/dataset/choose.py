@@ -1,4 +1,4 @@
-"""What of the train split is trained on: caps, balance and minimum, and an incremental run's replay sample."""
+"""What of the train split is trained on: caps, weights, balance and minimum, and an incremental run's replay sample."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from collections.abc import Collection, Mapping, Sequence
 from opstune import skills
 from opstune.dataset.split import SPLITS, Split
 from opstune.dataset.validate import Drop
-from opstune.errors import DataError
+from opstune.errors import ConfigError, DataError
 from opstune.examples import Example
 from opstune.settings import DatasetSettings
 
 Parts = dict[Split, list[Example]]
 OVER_CAP = "over the skill's cap"
 OVER_MAXIMUM = "over the maximum"
+#: How the examples beyond ``dataset.maximum`` are chosen, as the card states it.
+SAMPLING = (
+    "The test set stays whole. Every skill may fill an equal share of the remaining room; what a small one leaves "
+    "goes to the others. Within a skill the newest examples of train and validation stay."
+)
 
 
 def label(example: Example) -> str:
@@ -35,23 +40,37 @@ def classes(examples: Sequence[Example]) -> dict[str, dict[str, int]]:
 
 
 def cap(parts: Parts, maximum: int, caps: Mapping[str, int]) -> list[Drop]:
-    """Leave out the oldest examples of train beyond each skill's cap, then of train and validation beyond the maximum.
+    """Leave out the oldest examples of train beyond each skill's cap, then what is beyond the maximum (``SAMPLING``).
 
     The test set is never touched: what was measured on once is measured on for ever.
     """
     dropped: list[Drop] = []
     trained: tuple[Split, ...] = ("train",)
     for skill, limit in sorted(caps.items()):
-        dropped += _newest_only(parts, trained, limit, OVER_CAP, {skill})
-    room = maximum - len(parts["test"])
-    every = {example.skill for examples in parts.values() for example in examples}
-    return dropped + _newest_only(parts, ("train", "validation"), max(room, 0), OVER_MAXIMUM, every)
+        dropped += _newest_only(parts, trained, limit, OVER_CAP, skill)
+    subject: tuple[Split, ...] = ("train", "validation")
+    counts = Counter(example.skill for split in subject for example in parts[split])
+    for skill, limit in fair_shares(counts, max(maximum - len(parts["test"]), 0)).items():
+        dropped += _newest_only(parts, subject, limit, OVER_MAXIMUM, skill)
+    return dropped
 
 
-def _newest_only(
-    parts: Parts, splits: Collection[Split], limit: int, reason: str, of_skills: Collection[str]
-) -> list[Drop]:
-    subject = [example for split in splits for example in parts[split] if example.skill in of_skills]
+def fair_shares(counts: Mapping[str, int], room: int) -> dict[str, int]:
+    """How many of each skill fit: the smallest whole, the others alike (max-min fairness).
+
+    By number alone a busy skill of the last weeks would push a rare one out of the data.
+    """
+    shares: dict[str, int] = {}
+    for left, (skill, count) in zip(
+        range(len(counts), 0, -1), sorted(counts.items(), key=lambda item: (item[1], item[0])), strict=True
+    ):
+        shares[skill] = min(count, room // left)
+        room -= shares[skill]
+    return shares
+
+
+def _newest_only(parts: Parts, splits: Collection[Split], limit: int, reason: str, skill: str) -> list[Drop]:
+    subject = [example for split in splits for example in parts[split] if example.skill == skill]
     excess = sorted(subject, key=lambda example: (example.occurred_at, example.id))[: max(len(subject) - limit, 0)]
     gone = {example.id for example in excess}
     for split in splits:
@@ -106,6 +125,29 @@ def incremental(
         what = "no training example is new since the model that this one would start from"
         raise DataError(what, "incremental dataset", "Collect first, or run a full retrain.")
     return new, stratified(old, round(replay_share * len(new)), seed)
+
+
+def weigh(examples: Sequence[Example], weights: Mapping[str, float], seed: int) -> list[Example]:
+    """The examples as often as ``weights`` (by ``skill`` or ``skill/class``, the class before the skill) say.
+
+    2.5 is every example of the class twice, and a seeded half of them a third time.
+
+    Raises:
+        ConfigError: a weight names a skill that does not exist.
+    """
+    for key in weights:
+        if key.partition("/")[0] not in skills.SKILLS:
+            todo = f"Write skill or skill/class; the skills: {', '.join(skills.SKILLS)}."
+            raise ConfigError(f"no skill is named {key!r}", "dataset.weights", todo)
+    strata: dict[str, list[Example]] = {}
+    for example in examples:
+        strata.setdefault(f"{example.skill}/{label(example)}", []).append(example)
+    rows = list[Example]()
+    for name, members in strata.items():
+        factor = weights.get(name, weights.get(name.partition("/")[0], 1.0))
+        extra = round((factor - int(factor)) * len(members))
+        rows += members * int(factor) + sorted(members, key=lambda example: _rank(example, seed))[:extra]
+    return rows
 
 
 def stratified(examples: Sequence[Example], size: int, seed: int) -> list[Example]:

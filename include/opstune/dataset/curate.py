@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
-from opstune.dataset import choose, duplicates, scrub, split, validate
+from opstune.dataset import choose, duplicates, leaks, scrub, split, trust, validate
 from opstune.dataset.choose import Parts
 from opstune.dataset.split import SPLITS, Assignments
 from opstune.dataset.validate import Drop
@@ -27,33 +28,39 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What a source gave: how many records, and when the newest of them happened."""
+
+    records: int
+    newest: datetime
+
+
+@dataclass(frozen=True)
 class Curated:
-    """Examples in their splits, with everything that happened on the way."""
+    """Examples in their splits, with everything that happened on the way.
+
+    ``linked``: ids of near duplicates that were found, kept or not. ``questions``: what leaks are looked for in.
+    """
 
     parts: Parts
-    read: dict[str, int]
+    read: dict[str, Read]
     dropped: list[Drop]
     scrubbed: scrub.Scrubbed
     clusters: list[Cluster]
     component_sizes: list[int]
+    linked: list[tuple[str, str]]
+    questions: leaks.Questions
     assignments: Assignments
 
 
 def curate(records: Sequence[Example], assigned: Assignments, settings: DatasetSettings) -> Curated:
-    """Validate, scrub, deduplicate, split and cap, given where examples were placed before.
+    """Validate, scrub, deduplicate, split, decontaminate and cap, given where examples were placed before.
 
     Raises:
         ConfigError: a configured skill does not exist.
         DataError: too few examples, or one class above all.
     """
-    valid, dropped = validate.usable(records, settings.skills)
-    clean, scrubbed = scrub.scrub(valid, settings.names)
-    clean, unreachable = validate.reachable(clean)
-    told = scrub.Scrubber(settings.names)
-    dropped = [replace(drop, source_id=told.text(drop.source_id), detail=told.text(drop.detail)) for drop in dropped]
-    dropped += unreachable
-    # Of two alike the one in test stays, so that the test set never shrinks; else the earliest.
-    clean.sort(key=lambda example: (assigned.examples.get(example.id) != "test", example.occurred_at, example.id))
+    clean, dropped, scrubbed = _usable(records, assigned, settings)
     texts = [duplicates.text_of(example) for example in clean]
     found = duplicates.find(texts, settings.near_duplicate_threshold, settings.seed)
     placed = split.place(clean, found.pairs, assigned, settings.split, settings.seed)
@@ -68,12 +75,50 @@ def curate(records: Sequence[Example], assigned: Assignments, settings: DatasetS
             dropped.append(Drop.of(example, LINKED))
         else:
             parts[side].append(example)
-    dropped += choose.cap(parts, settings.maximum, settings.caps)
+    questions = leaks.Questions(example for name in SPLITS for example in parts[name])
+    leaking = leaks.decontaminate(parts, questions, assigned)
+    placed.assignments.forget(drop.id for drop in leaking if drop.reason == leaks.CONTAINED)
+    capped = choose.cap(parts, settings.maximum, settings.caps)
+    parts["train"], unbounded = trust.bounded(parts["train"], settings.feedback)
     choose.check(parts, settings)
     clusters = [
         Cluster((clean[kept].id, texts[kept]), [(clean[other].id, texts[other]) for other in near])
         for kept, near in found.clusters().items()
     ]
-    sizes = sorted(Counter(placed.component).values(), reverse=True)
-    read = dict(sorted(Counter(record.source for record in records).items()))
-    return Curated(parts, read, dropped, scrubbed, clusters, sizes, placed.assignments)
+    return Curated(
+        parts=parts,
+        read=_read(records),
+        dropped=[*dropped, *leaking, *capped, *unbounded],
+        scrubbed=scrubbed,
+        clusters=clusters,
+        component_sizes=sorted(Counter(placed.component).values(), reverse=True),
+        linked=[(clean[left].id, clean[right].id) for left, right in found.pairs],
+        questions=questions,
+        assignments=placed.assignments,
+    )
+
+
+def _usable(
+    records: Sequence[Example], assigned: Assignments, settings: DatasetSettings
+) -> tuple[list[Example], list[Drop], scrub.Scrubbed]:
+    """The examples that may teach, scrubbed, in order of precedence, and the others with reasons."""
+    tested = {id for id, side in assigned.examples.items() if side == "test"}
+    valid, dropped = validate.usable(records, settings.skills)
+    clean, scrubbed = scrub.scrub(valid, settings.names)
+    clean, unreachable = validate.reachable(clean)
+    moment = trust.newest(records, settings.feedback)
+    clean, untrusted = trust.admitted(clean, settings.feedback, moment, tested)
+    clean, overruled = validate.settled(clean, tested)
+    told = scrub.Scrubber(settings.names)
+    dropped = [replace(drop, source_id=told.text(drop.source_id), detail=told.text(drop.detail)) for drop in dropped]
+    # Of two alike the one in test stays, so that the test set never shrinks; else what a person has
+    # validated, else the earliest.
+    clean.sort(key=lambda e: (e.id not in tested, not e.human_validated, e.occurred_at, e.id))
+    return clean, [*dropped, *unreachable, *untrusted, *overruled], scrubbed
+
+
+def _read(records: Sequence[Example]) -> dict[str, Read]:
+    times: dict[str, list[datetime]] = {}
+    for record in records:
+        times.setdefault(record.source, []).append(record.occurred_at)
+    return {source: Read(len(found), max(found)) for source, found in sorted(times.items())}

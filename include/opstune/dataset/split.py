@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -45,6 +45,11 @@ class Assignments:
 
     def of(self, example: Example) -> Split | None:
         return self.examples.get(example.id) or self.groups.get(example.group_id)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Drop the memory of single examples, as if they were never placed; their groups stay."""
+        for id in ids:
+            self.examples.pop(id, None)
 
 
 @dataclass

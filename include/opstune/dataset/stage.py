@@ -8,11 +8,12 @@ from pathlib import Path
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.dataset import card, choose, split, summary
+from opstune.dataset import card, choose, leaks, split, summary, trust
 from opstune.dataset.choose import Parts
 from opstune.dataset.curate import Curated, curate
+from opstune.dataset.lengths import Tokenizer
 from opstune.dataset.split import SPLITS
-from opstune.dataset.summary import Summary
+from opstune.dataset.summary import Agreement, Chosen, Summary, Told
 from opstune.errors import ConfigError, DataError
 from opstune.examples import Example
 from opstune.settings import DatasetSettings, Mode
@@ -23,19 +24,30 @@ log = logging.getLogger(__name__)
 
 
 def build(
-    folder: Path, examples: Ref, splits: Path, settings: DatasetSettings, mode: Mode, parent: Path | None = None
+    folder: Path,
+    examples: Ref,
+    splits: Path,
+    settings: DatasetSettings,
+    mode: Mode,
+    parent: Path | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    agreement: Agreement | None = None,
 ) -> Ref:
     """Build a dataset from a snapshot of examples.
 
     ``splits`` is the Parquet file that remembers every example's split for ever; it is updated.
     ``parent`` is the champion's dataset folder: in incremental mode the training file holds what the
     champion was not trained on plus a replay sample; in both modes the card says what changed.
-    Counts of the ref: train, validation, test, new, replayed.
+    ``tokenizer`` counts lengths; without it there are words only. ``agreement`` is what annotation found:
+    project → items, annotators, measure, value and the line that it must reach.
+    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated.
 
     Raises:
         IntegrityError: an input file is not what its manifest says.
         ConfigError: incremental without a parent, or a configured skill does not exist.
-        DataError: too few examples, one class above all, nothing new, or the parent was trained on the test set.
+        DataError: too few examples, one class above all, nothing new, a leak between the splits, or the
+            parent was trained on the test set.
         ServiceDown: another build holds the splits file.
     """
     if mode == "incremental" and parent is None:
@@ -51,45 +63,58 @@ def build(
         with split.locked(splits):
             assigned = split.read(splits)
             curated = curate(records, assigned, settings)
-            counts = write(partial, curated, settings, mode, before)
+            chosen = choose_rows(curated, settings, mode, before)
+            write(partial, curated, chosen, settings, Told(mode, before, tokenizer, agreement))
             if curated.assignments != assigned:
                 split.write(splits, curated.assignments)
-        log.info("dataset: %s", ", ".join(f"{n:,.0f} {name}" for name, n in counts.items()))
-        return counts
+        log.info("dataset: %s", ", ".join(f"{n:,.0f} {name}" for name, n in chosen.counts.items()))
+        return {name: float(n) for name, n in chosen.counts.items()}
 
-    asked = {**settings.model_dump(mode="json"), "mode": mode}
+    # The tokenizer is not part of what was asked: a retry on a worker without the base finds the same dataset.
+    asked = {**settings.model_dump(mode="json"), "mode": mode, "agreement": agreement}
     return artifacts.build(folder, "dataset", {"examples": examples, "parent": champion}, asked, make)
 
 
-def write(
-    folder: Path, curated: Curated, settings: DatasetSettings, mode: Mode, parent: Summary | None
-) -> dict[str, float]:
-    """Write the files of a dataset and return its counts. The same arguments give the same bytes.
+def choose_rows(curated: Curated, settings: DatasetSettings, mode: Mode, parent: Summary | None) -> Chosen:
+    """What the three files hold: in train what is new and replayed, weighted, feedback within its bounds.
 
     Raises:
-        DataError: nothing is new, or the parent was trained on the test set.
+        ConfigError: a weight names a skill that does not exist.
+        DataError: nothing is new, the parent was trained on the test set, or a leak between the splits.
     """
     train = curated.parts["train"]
-    trained_before = set(parent["train_ids"]) if parent else set()
+    trained_before = set(parent["train_ids"]) if parent else set[str]()
     _refuse_tested(curated.parts["test"], trained_before)
-    new, replayed = train, list[Example]()
+    replayed = list[Example]()
     if mode == "incremental":
-        new, replayed = choose.incremental(train, trained_before, settings.replay_share, settings.seed)
-    written: Parts = {**curated.parts, "train": [*new, *replayed]}
+        train, replayed = choose.incremental(train, trained_before, settings.replay_share, settings.seed)
+    rows = choose.weigh([*train, *replayed], settings.weights, settings.seed)
+    rows, dropped = trust.bounded(rows, settings.feedback)
+    parts: Parts = {**curated.parts, "train": rows}
     for name in SPLITS:
-        written[name] = sorted(written[name], key=lambda example: (example.occurred_at, example.id))
-        write_examples(folder / f"{name}.parquet", written[name])
-    counts: dict[str, int] = {name: len(written[name]) for name in SPLITS}
-    counts |= {"new": len(new), "replayed": len(replayed)}
-    told = summary.summarise(curated, written, counts, mode, settings.seed, parent)
-    lines = (
-        json.dumps(drop.record(), ensure_ascii=False)
-        for drop in sorted(curated.dropped, key=lambda d: (d.reason, d.id))
-    )
+        parts[name] = sorted(parts[name], key=lambda example: (example.occurred_at, example.id))
+    leaks.check(parts, curated.questions, curated.linked)
+    ids = {example.id for example in rows}
+    counts: dict[str, int] = {name: len(parts[name]) for name in SPLITS}
+    counts["replayed"] = sum(example.id in ids for example in replayed)
+    counts["new"] = len(ids) - counts["replayed"]
+    counts["repeated"] = len(rows) - len(ids)
+    if not counts["new"]:
+        what = "all new training examples are feedback beyond dataset.feedback.max_influence"
+        raise DataError(what, "dataset", "Collect from other sources too, or raise max_influence.")
+    return Chosen(parts, counts, dropped)
+
+
+def write(folder: Path, curated: Curated, chosen: Chosen, settings: DatasetSettings, told: Told) -> None:
+    """Write the files of a dataset. The same arguments give the same bytes."""
+    for name in SPLITS:
+        write_examples(folder / f"{name}.parquet", chosen.parts[name])
+    summed = summary.summarise(curated, chosen, settings, told)
+    dropped = sorted([*curated.dropped, *chosen.dropped], key=lambda drop: (drop.reason, drop.id))
+    lines = (json.dumps(drop.record(), ensure_ascii=False) for drop in dropped)
     artifacts.write_text(folder / "dropped.jsonl", "".join(f"{line}\n" for line in lines))
-    artifacts.write_text(folder / summary.FILE, json.dumps(told, indent=1, ensure_ascii=False))
-    artifacts.write_text(folder / "card.html", card.render(told, written, curated.clusters))
-    return {name: float(n) for name, n in counts.items()}
+    artifacts.write_text(folder / summary.FILE, json.dumps(summed, indent=1, ensure_ascii=False))
+    artifacts.write_text(folder / "card.html", card.render(summed, chosen.parts, curated.clusters))
 
 
 def _refuse_tested(test: list[Example], trained_before: set[str]) -> None:

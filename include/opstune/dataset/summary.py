@@ -5,20 +5,44 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from opstune.dataset.choose import Parts, classes
+from opstune.dataset import choose, leaks, lengths, trust
+from opstune.dataset.choose import Parts
 from opstune.dataset.curate import EXACT, NEAR, Curated
-from opstune.dataset.duplicates import text_of
+from opstune.dataset.lengths import Tokenizer
 from opstune.dataset.split import SPLITS
 from opstune.dataset.validate import Drop
 from opstune.errors import IntegrityError
 from opstune.examples import Example
-from opstune.settings import Mode
+from opstune.settings import DatasetSettings, Mode
 
 FILE = "dataset.json"
 Summary = dict[str, Any]
+#: Annotation project → items, annotators, measure, value, and the line that the value must reach.
+Agreement = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is written: the rows of each file, how many of which kind, and what was left out last."""
+
+    parts: Parts
+    counts: dict[str, int]
+    dropped: list[Drop]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the summary says besides the examples: how it was asked for, and what others found."""
+
+    mode: Mode
+    parent: Summary | None = None
+    tokenizer: Tokenizer | None = None
+    agreement: Agreement | None = None
 
 
 def read(folder: Path) -> Summary:
@@ -36,47 +60,88 @@ def read(folder: Path) -> Summary:
     return found
 
 
-def summarise(
-    curated: Curated, written: Parts, counts: Mapping[str, int], mode: Mode, seed: int, parent: Summary | None
-) -> Summary:
+def summarise(curated: Curated, chosen: Chosen, settings: DatasetSettings, told: Told) -> Summary:
     """What a person or a later stage asks about a dataset, as JSON; no clock, no path: same inputs, same bytes."""
+    rows = chosen.parts["train"]
+    written: Parts = {**chosen.parts, "train": list({example.id: example for example in rows}.values())}
     every = [example for split in SPLITS for example in written[split]]
-    times = sorted(example.occurred_at for example in every)
-    trained = {example.id for example in written["train"]}
-    if mode == "incremental" and parent:
-        trained |= set(parent["train_ids"])
-    kept_by_source = Counter(example.source for split in SPLITS for example in curated.parts[split])
-    reasons = Counter(drop.reason for drop in curated.dropped)
+    times = [example.occurred_at for example in every]
+    trained = {example.id for example in rows}
+    if told.mode == "incremental" and told.parent:
+        trained |= set(told.parent["train_ids"])
+    dropped = [*curated.dropped, *chosen.dropped]
     sizes = curated.component_sizes
     return {
-        "mode": mode,
-        "seed": seed,
-        "counts": dict(counts),
+        "mode": told.mode,
+        "seed": settings.seed,
+        "counts": dict(chosen.counts),
+        "size": {
+            "usable": sum(len(examples) for examples in curated.parts.values()),
+            **{name: getattr(settings, name) for name in ("minimum", "target", "maximum")},
+            "sampling": choose.SAMPLING,
+        },
         "splits": {
             split: {
                 "examples": len(written[split]),
                 "groups": len({example.group_id for example in written[split]}),
-                "skills": classes(written[split]),
+                "skills": choose.classes(written[split]),
             }
             for split in SPLITS
         },
-        "period": {"first": times[0].isoformat(), "last": times[-1].isoformat()},
+        "weights": _weights(rows, settings),
+        "period": {"first": min(times).isoformat(), "last": max(times).isoformat()},
         "weeks": _weeks(written),
-        "read": sum(curated.read.values()),
-        "sources": {name: {"read": n, "kept": kept_by_source[name]} for name, n in curated.read.items()},
-        "drops": _drops(curated.dropped),
-        "duplicates": {
-            "exact": reasons[EXACT],
-            "near": reasons[NEAR],
-            "clusters": [{"kept": c.kept[0], "dropped": [id for id, _ in c.dropped]} for c in curated.clusters],
-        },
+        "read": sum(read.records for read in curated.read.values()),
+        "sources": _sources(curated),
+        "drops": _drops(dropped),
+        "duplicates": _duplicates(curated),
         "components": {"count": len(sizes), "examples": sum(sizes), "largest": sizes[0]},
+        "leaks": {"run": leaks.RUN, "limit": leaks.LIMIT},
         "scrubbed": {"examples": curated.scrubbed.examples, "kinds": dict(sorted(curated.scrubbed.kinds.items()))},
-        "lengths": _lengths(every),
-        "parent": parent and _change(written, parent),
+        "feedback": trust.influence(rows, settings.feedback),
+        "agreement": {name: dict(found) for name, found in sorted((told.agreement or {}).items())},
+        "lengths": lengths.in_words(every),
+        "tokens": _tokens(every, told.tokenizer, settings.seed),
+        "parent": told.parent and _change(written, told.parent),
         "not_repeated": len(curated.parts["train"]) - len(written["train"]),
         "train_ids": sorted(trained),
     }
+
+
+def _sources(curated: Curated) -> dict[str, dict[str, Any]]:
+    """What each source gave and what was kept; the age is how far its newest record is behind the newest of all."""
+    kept = Counter(example.source for examples in curated.parts.values() for example in examples)
+    newest = max(read.newest for read in curated.read.values())
+    return {
+        name: {
+            "read": read.records,
+            "kept": kept[name],
+            "newest": read.newest.isoformat(),
+            "age_days": round((newest - read.newest) / timedelta(days=1), 1),
+        }
+        for name, read in curated.read.items()
+    }
+
+
+def _duplicates(curated: Curated) -> dict[str, Any]:
+    reasons = Counter(drop.reason for drop in curated.dropped)
+    clusters = [{"kept": c.kept[0], "dropped": [id for id, _ in c.dropped]} for c in curated.clusters]
+    return {"exact": reasons[EXACT], "near": reasons[NEAR], "clusters": clusters}
+
+
+def _weights(rows: Sequence[Example], settings: DatasetSettings) -> list[dict[str, Any]]:
+    """Of every configured weight: the training examples it is for, and the rows that they became."""
+    found = []
+    for key, factor in sorted(settings.weights.items()):
+        hit = [row for row in rows if key in (row.skill, f"{row.skill}/{choose.label(row)}")]
+        found.append({"of": key, "factor": factor, "examples": len({row.id for row in hit}), "rows": len(hit)})
+    return found
+
+
+def _tokens(every: Sequence[Example], tokenizer: Tokenizer | None, seed: int) -> dict[str, Any] | None:
+    if tokenizer is None:
+        return None
+    return {"tokenizer": tokenizer.record(), "skills": lengths.in_tokens(every, tokenizer, seed)}
 
 
 def _drops(dropped: Sequence[Drop]) -> list[dict[str, Any]]:
@@ -98,31 +163,14 @@ def _weeks(written: Parts) -> list[dict[str, Any]]:
     return [{"week": week, **{split: by[split] for split in SPLITS}} for week, by in sorted(found.items())]
 
 
-def _lengths(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
-    """Words of each skill's examples, prompt and answer together: quantiles, and a histogram."""
-    words: dict[str, list[int]] = {}
-    for example in examples:
-        words.setdefault(example.skill, []).append(len(text_of(example).split()))
-    return {skill: _distribution(sorted(found)) for skill, found in sorted(words.items())}
-
-
-def _distribution(values: Sequence[int], bins: int = 24) -> dict[str, Any]:
-    """Of sorted values. ``histogram`` counts from ``start`` on, each step ``step`` wide."""
-    start = values[0]
-    step = -(-(values[-1] - start + 1) // bins)
-    histogram = [0] * (-(-(values[-1] - start + 1) // step))
-    for value in values:
-        histogram[(value - start) // step] += 1
-    quantiles = {name: values[round(q * (len(values) - 1))] for name, q in (("median", 0.5), ("p95", 0.95))}
-    return {**quantiles, "max": values[-1], "start": start, "step": step, "histogram": histogram}
-
-
 def _change(written: Parts, parent: Summary) -> dict[str, Any]:
     """Against the parent: examples a split, what the parent was trained on already, and classes it did not know."""
     known = {
         (skill, name) for part in parent["splits"].values() for skill, names in part["skills"].items() for name in names
     }
-    now = {(skill, name) for part in written.values() for skill, names in classes(part).items() for name in names}
+    now = {
+        (skill, name) for part in written.values() for skill, names in choose.classes(part).items() for name in names
+    }
     trained_before = set(parent["train_ids"])
     return {
         "mode": parent["mode"],

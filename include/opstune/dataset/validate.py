@@ -5,7 +5,8 @@ Each example that may not is a ``Drop`` with its reason; nothing goes silently.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,12 +19,14 @@ from opstune.examples import Example
 MINIMUM_RATING = 3
 
 NOT_CONFIGURED = "skill is not configured"
+UNANSWERED = "nobody knows the answer yet: it waits for annotation"
 FAILED = "outcome was a failure"
 LOW_RATING = f"rated below {MINIMUM_RATING}"
 UNUSABLE = "marked unusable"
 BAD_CONTEXT = "context is not valid"
 BAD_ANSWER = "answer is not valid"
 OUT_OF_REACH = "answer is not possible in its context"
+OVERRULED = "a person answered the same question otherwise"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,26 @@ def reachable(examples: Iterable[Example]) -> tuple[list[Example], list[Drop]]:
     return kept, dropped
 
 
+def settled(examples: Sequence[Example], tested: Collection[str]) -> tuple[list[Example], list[Drop]]:
+    """Leave out the unvalidated examples whose question a person has answered in another way.
+
+    Those in ``tested`` (ids) stay: what is once in test stays.
+    """
+    answered: dict[tuple[str, str], dict[str, str]] = {}
+    for example in examples:
+        if example.human_validated:
+            answered.setdefault(_question(example), {}).setdefault(_text(example.answer), example.id)
+    kept: list[Example] = []
+    dropped: list[Drop] = []
+    for example in examples:
+        known = None if example.human_validated or example.id in tested else answered.get(_question(example))
+        if known and _text(example.answer) not in known:
+            dropped.append(Drop.of(example, OVERRULED, next(iter(known.values()))))
+        else:
+            kept.append(example)
+    return kept, dropped
+
+
 def allows(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether a value is possible under one of the schemas that skills build.
 
@@ -120,7 +143,17 @@ def _unfit(example: Example) -> tuple[str, str]:
         return LOW_RATING, f"rated {example.rating}"
     if example.metadata.get("unusable"):
         return UNUSABLE, ""
+    if not example.answer:
+        return UNANSWERED, ""
     return "", ""
+
+
+def _question(example: Example) -> tuple[str, str]:
+    return example.skill, _text(example.context)
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _canonical(model: type[BaseModel], value: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:

@@ -5,8 +5,19 @@ from typing import Any
 
 import pytest
 
-from opstune.dataset.choose import OVER_CAP, OVER_MAXIMUM, Parts, cap, check, incremental, label, stratified
-from opstune.errors import DataError
+from opstune.dataset.choose import (
+    OVER_CAP,
+    OVER_MAXIMUM,
+    Parts,
+    cap,
+    check,
+    fair_shares,
+    incremental,
+    label,
+    stratified,
+    weigh,
+)
+from opstune.errors import ConfigError, DataError
 from opstune.settings import DatasetSettings
 
 
@@ -52,14 +63,72 @@ def test_a_cap_keeps_the_newest_of_a_skill_in_train_alone(many: Any) -> None:
     assert len(dropped) == len(triage) - 5
 
 
-def test_the_maximum_never_touches_the_test_set(many: Any) -> None:
+@pytest.mark.parametrize(
+    ("counts", "room", "shares"),
+    [
+        ({"a": 10, "b": 10}, 100, {"a": 10, "b": 10}),
+        ({"a": 10, "b": 10}, 10, {"a": 5, "b": 5}),
+        ({"a": 900, "b": 90, "c": 10}, 100, {"a": 45, "b": 45, "c": 10}),
+        ({"a": 900, "b": 30, "c": 10}, 100, {"a": 60, "b": 30, "c": 10}),
+        ({"a": 3, "b": 3}, 0, {"a": 0, "b": 0}),
+        ({}, 10, {}),
+    ],
+)
+def test_every_skill_may_fill_an_equal_share_and_what_one_leaves_goes_to_the_others(
+    counts: dict[str, int], room: int, shares: dict[str, int]
+) -> None:
+    assert fair_shares(counts, room) == shares
+
+
+def test_beyond_the_maximum_a_rare_skill_stays_and_the_newest_of_a_busy_one(many: Any) -> None:
+    """The rare skill's examples are the oldest of all: newest first over all skills would take every one."""
     parts = parts_of(many)
+    rare = [example for example in parts["train"] if example.skill == "triage"][:3]
+    parts["train"] = rare + [example for example in parts["train"] if example.skill == "remediation"]
+    parts["validation"] = [example for example in parts["validation"] if example.skill == "remediation"]
     test = list(parts["test"])
-    newest = {example.id for example in (parts["train"] + parts["validation"])[-20:]}
-    dropped = cap(parts, len(test) + 20, {})
+    newest = [*parts["train"][3:], *parts["validation"]][-20:]
+    dropped = cap(parts, len(test) + 23, {})
     assert parts["test"] == test
-    assert {example.id for split in ("train", "validation") for example in parts[split]} == newest
+    assert [*parts["train"], *parts["validation"]] == [*rare, *newest]
     assert {drop.reason for drop in dropped} == {OVER_MAXIMUM}
+
+
+@pytest.mark.parametrize(
+    ("weights", "times"),
+    [
+        ({}, {"SEV-1": 1.0, "SEV-2": 1.0}),
+        ({"triage": 2}, {"SEV-1": 2.0, "SEV-2": 2.0}),
+        ({"triage": 1.5}, {"SEV-1": 1.5, "SEV-2": 1.5}),
+        ({"triage/SEV-1": 3}, {"SEV-1": 3.0, "SEV-2": 1.0}),
+        ({"triage": 2, "triage/SEV-1": 3.25}, {"SEV-1": 3.25, "SEV-2": 2.0}),
+        ({"log_error": 5, "triage/SEV-0": 9}, {"SEV-1": 1.0, "SEV-2": 1.0}),
+    ],
+)
+def test_an_example_is_repeated_as_often_as_its_weight_says(
+    make: Any, weights: dict[str, float], times: dict[str, float]
+) -> None:
+    rows = [make(number, "triage") for number in range(80)]
+    counts = Counter(example.id for example in weigh(rows, weights, seed=7))
+    for severity, factor in times.items():
+        found = [counts[row.id] for row in rows if label(row) == severity]
+        assert abs(sum(found) - factor * len(found)) <= 0.5
+        assert set(found) <= {int(factor), int(factor) + 1}
+
+
+def test_the_same_examples_are_repeated_again_whatever_order_they_come_in(make: Any) -> None:
+    rows = [make(number, "triage") for number in range(80)]
+    first, again, other = (
+        Counter(example.id for example in weigh(given, {"triage": 1.5}, seed))
+        for given, seed in ((rows, 7), (rows[::-1], 7), (rows, 8))
+    )
+    assert first == again
+    assert first != other
+
+
+def test_a_weight_of_a_skill_that_does_not_exist_is_refused(make: Any) -> None:
+    with pytest.raises(ConfigError, match="no skill is named 'traige/SEV-1'"):
+        weigh([make()], {"traige/SEV-1": 2.0}, seed=7)
 
 
 @pytest.mark.parametrize(("share", "replayed"), [(0.0, 0), (0.5, 20), (1.0, 40)])

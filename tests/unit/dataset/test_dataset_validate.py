@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from opstune.dataset import validate
-from opstune.dataset.validate import allows, reachable, usable
+from opstune.dataset.validate import allows, reachable, settled, usable
 from opstune.errors import ConfigError
 from opstune.skills import SKILLS
 from opstune.skills.base import target
@@ -20,6 +20,9 @@ SKILL_NAMES = ["remediation", "triage", "log_error"]
         ({"outcome": "failure", "rating": 5, "human_validated": True}, validate.FAILED),
         ({"rating": 2}, validate.LOW_RATING),
         ({"metadata": {"unusable": True}}, validate.UNUSABLE),
+        ({"answer": {}}, validate.UNANSWERED),
+        ({"answer": {}, "human_validated": True}, validate.UNANSWERED),
+        ({"answer": {}, "outcome": "failure"}, validate.FAILED),
         ({"context": {"alert": ""}}, validate.BAD_CONTEXT),
         ({"context": {"alert": "A", "labels": {}, "colour": "red"}}, validate.BAD_CONTEXT),
         ({"answer": {"function": "reboot_universe", "parameters": {}}}, validate.BAD_ANSWER),
@@ -109,3 +112,34 @@ def test_a_reason_never_quotes_the_value(make: Any) -> None:
     )
     assert dropped[0].detail
     assert "ghp_" not in dropped[0].detail
+
+
+def corrected(make: Any, number: int, **changes: Any) -> Any:
+    """A person's answer to the question of example 0, in another record."""
+    question = make(0, "triage")
+    answer = {"severity": "SEV-0", "root_cause": "a full disk"}
+    return make(number, "triage", context=question.context, answer=answer, human_validated=True, **changes)
+
+
+def test_what_a_person_answered_otherwise_is_left_out_and_named(make: Any) -> None:
+    unsure, sure = make(0, "triage"), corrected(make, 9)
+    kept, dropped = settled([unsure, sure, make(1, "triage")], set())
+    assert [example.source_id for example in kept] == ["9", "1"]
+    assert [(drop.id, drop.reason, drop.detail) for drop in dropped] == [(unsure.id, validate.OVERRULED, sure.id)]
+
+
+def test_the_same_answer_another_skill_and_what_is_in_test_are_not_overruled(make: Any) -> None:
+    sure = corrected(make, 9)
+    agreeing = make(3, "triage", context=sure.context, answer=dict(reversed(sure.answer.items())))
+    other = make(4, "log_error", context=sure.context)
+    tested = make(5, "triage", context=sure.context)
+    kept, dropped = settled([sure, agreeing, other, tested], {tested.id})
+    assert len(kept) == 4
+    assert not dropped
+
+
+def test_two_people_who_disagree_both_stay(make: Any) -> None:
+    """Who is right is for annotation to settle, not for the dataset."""
+    one = corrected(make, 8)
+    kept, _ = settled([one, one.model_copy(update={"id": "two", "answer": {"severity": "SEV-3"}})], set())
+    assert len(kept) == 2

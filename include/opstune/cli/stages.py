@@ -39,14 +39,17 @@ def show_dataset(folder: Annotated[Path, typer.Argument()], as_json: AsJson = Fa
 def export_dataset(
     folder: Annotated[Path, typer.Argument()],
     out: Annotated[Path, typer.Argument()],
-    format_: Annotated[Literal["messages", "alpaca"], typer.Option("--format")] = "messages",
+    format_: Annotated[
+        Literal["messages", "alpaca", "sharegpt", "huggingface", "csv"], typer.Option("--format")
+    ] = "messages",
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset in the form that another trainer reads."""
     from opstune.dataset import export
 
-    export(verify(open_ref(folder)), out, format_)
-    show({"folder": str(out), "format": format_}, as_json, f"{format_} files written to {out}")
+    written = export(open_ref(folder), out, format_)
+    value = {"folder": str(out), "format": format_, "files": [str(path.relative_to(out)) for path in written]}
+    show(value, as_json, f"{format_}: {len(written)} files written to {out}")
 
 
 def train(

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-from rensa import RMinHash, RMinHashLSH
 
 from opstune import skills
+from opstune.dataset import minhash, shingles
 from opstune.examples import Example
 from opstune.skills.base import target
-
-#: Hashes a document. One standard error of the estimate is sqrt(s(1-s)/128): 0.03 at s = 0.85.
-PERMUTATIONS = 128
-#: Share of pairs at the threshold that banding must bring up as candidates.
-RECALL = 0.99
-_SHINGLE = 3
-_WORD = re.compile(r"\w+")
-#: The same event logged at another time is the same event.
-_TIME = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?|\b\d\d:\d\d:\d\d(?:[.,]\d+)?\b"
-)
 
 
 @dataclass
@@ -56,10 +42,9 @@ def find(texts: Sequence[str], threshold: float, seed: int) -> Duplicates:
     swallow texts that differ; ``pairs`` holds every verified pair all the same.
     """
     found = Duplicates()
-    first: dict[bytes, int] = {}
+    first: dict[str, int] = {}
     for position, text in enumerate(texts):
-        digest = hashlib.sha256(text.encode()).digest()
-        kept = first.setdefault(digest, position)
+        kept = first.setdefault(text, position)
         if kept != position:
             found.exact[position] = kept
             found.pairs.append((kept, position))
@@ -80,55 +65,14 @@ def near_pairs(texts: Sequence[str], threshold: float, seed: int) -> list[tuple[
     """Pairs of positions, smaller first, whose shingle sets have a Jaccard similarity of ``threshold`` or more."""
     if len(texts) < 2:
         return []
-    hashes = RMinHash.from_token_sets([shingles(text) for text in texts], PERMUTATIONS, seed)
-    digests = np.array([minhash.digest() for minhash in hashes], dtype=np.uint32)
-    index = RMinHashLSH(threshold, PERMUTATIONS, bands(threshold))
-    index.insert_many(hashes)
-    candidates = [
-        (left, right)
-        for left, others in enumerate(index.query_all(hashes))
-        for right in sorted(set(others))
-        if right > left
-    ]
-    likely = _estimated(candidates, digests, threshold)
-    sets: dict[int, frozenset[str]] = {}
-    for position in {position for pair in likely for position in pair}:
-        sets[position] = frozenset(shingles(texts[position]))
-    return [pair for pair in likely if jaccard(sets[pair[0]], sets[pair[1]]) >= threshold]
+    pairs = minhash.candidates(texts, threshold, seed)
+    compared = np.unique(pairs).tolist()
+    blocks = shingles.blocks([texts[position] for position in compared])
+    sets = dict(zip(compared, (found for _, block in blocks for found in block.sets()), strict=True))
+    return [(left, right) for left, right in pairs.tolist() if jaccard(sets[left], sets[right]) >= threshold]
 
 
-def _estimated(
-    candidates: list[tuple[int, int]], digests: npt.NDArray[np.uint32], threshold: float
-) -> list[tuple[int, int]]:
-    """The candidates whose estimated similarity is within four standard errors of the threshold, or above it."""
-    floor = threshold - 4 * float(np.sqrt(threshold * (1 - threshold) / PERMUTATIONS))
-    likely: list[tuple[int, int]] = []
-    for start in range(0, len(candidates), 65_536):
-        block = np.array(candidates[start : start + 65_536])
-        alike = (digests[block[:, 0]] == digests[block[:, 1]]).mean(axis=1)
-        likely += [(int(left), int(right)) for left, right in block[alike >= floor]]
-    return likely
-
-
-def bands(threshold: float) -> int:
-    """The fewest bands that bring up a pair at the threshold with probability ``RECALL``.
-
-    With b bands of r rows a pair of similarity s is a candidate with probability 1 - (1 - s^r)^b
-    (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, 3.4.2).
-    """
-    for rows in (64, 32, 16, 8, 4, 2):
-        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= RECALL:
-            return PERMUTATIONS // rows
-    return PERMUTATIONS
-
-
-def shingles(text: str) -> list[str]:
-    """The word 3-grams of a text, each once, times of day left out; a shorter text is one shingle."""
-    words = _WORD.findall(_TIME.sub("", text).lower())
-    grams = dict.fromkeys(" ".join(words[start : start + _SHINGLE]) for start in range(len(words) - _SHINGLE + 1))
-    return list(grams) or [" ".join(words)]
-
-
-def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+def jaccard(left: frozenset[int], right: frozenset[int]) -> float:
     """Shared of all, 0 to 1."""
-    return len(left & right) / len(left | right)
+    shared = len(left & right)
+    return shared / (len(left) + len(right) - shared)

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from opstune.dataset.duplicates import PERMUTATIONS, RECALL, bands, find, jaccard, near_pairs, shingles
+from opstune.dataset import shingles as shingles_of
+from opstune.dataset.duplicates import find, jaccard, near_pairs
+from opstune.dataset.minhash import RECALL, banding
+from opstune.dataset.shingles import blocks, shingles
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -40,7 +46,7 @@ def test_candidates_are_verified_exactly() -> None:
     """0.7 is met at 0.7 and not a shingle below."""
     words = [f"w{n}" for n in range(19)]
     base, other = " ".join(words), " ".join([*words[:16], "x", "y", "z"])
-    similarity = jaccard(frozenset(shingles(base)), frozenset(shingles(other)))
+    similarity = jaccard(*shingles([base, other]).sets())
     assert similarity == 14 / 20
     assert near_pairs([base, other], similarity, seed=7) == [(0, 1)]
     assert near_pairs([base, other], similarity + 0.001, seed=7) == []
@@ -78,6 +84,44 @@ def test_few_or_empty_texts_do_no_harm(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.85, 0.95, 1.0])
 def test_bands_bring_up_enough_at_the_threshold(threshold: float) -> None:
-    count = bands(threshold)
-    rows = PERMUTATIONS // count
+    count, rows = banding(threshold)
     assert rows == 1 or 1 - (1 - threshold**rows) ** count >= RECALL
+
+
+def test_thousands_of_repeats_of_one_alert_cost_no_millions_of_pairs() -> None:
+    """All but the first go, and all hang together, without comparing each with each."""
+    frame = [f"w{n}" for n in range(50)]
+    found = find([" ".join([f"pod{n}", *frame]) for n in range(5000)], 0.7, seed=7)
+    assert found.near == dict.fromkeys(range(1, 5000), 0)
+    assert len(found.pairs) < 5000 * 100
+
+
+def written_shingles(text: str) -> set[tuple[str, ...]]:
+    """What shingles are, in words."""
+    words = re.findall(r"\w+", shingles_of._TIME.sub("", text).lower())
+    return set(zip(words, words[1:], words[2:], strict=False)) if len(words) > 2 else {tuple(words)}
+
+
+_PIECES = st.sampled_from(
+    ["pod", "Pod", "a", "b_1", "é", "É", "\u212a", "k", "\0", "\n", ":", "10:22:31", "2026-01-05T10:22:31Z", "1:2", "٣"]
+)
+
+
+@given(
+    st.lists(
+        st.lists(_PIECES, max_size=9).map(" ".join) | st.lists(_PIECES, max_size=9).map("".join), min_size=1, max_size=9
+    )
+)
+def test_shingles_are_equal_where_their_words_are(texts: list[str]) -> None:
+    written = [written_shingles(text) for text in texts]
+    numbers = list(shingles(texts).sets())
+    assert [len(found) for found in numbers] == [len(words) for words in written]
+    assert len(frozenset().union(*numbers)) == len(set().union(*written))
+
+
+def test_blocks_give_what_the_whole_gives() -> None:
+    rng = Random(5)
+    texts = [sentence(rng, rng.randrange(0, 2000)) for _ in range(200)]
+    found = {start + n: one for start, block in blocks(texts) for n, one in enumerate(block.sets())}
+    assert list(found.values()) == list(shingles(texts).sets())
+    assert list(found) == list(range(len(texts)))

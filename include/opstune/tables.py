@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic_core import from_json
 
 from opstune.artifacts import atomic_path
 from opstune.examples import Example
@@ -47,7 +48,7 @@ def to_table(examples: Iterable[Example]) -> pa.Table:
 
 def from_table(table: pa.Table) -> list[Example]:
     rows = table.select(SCHEMA.names).to_pylist()
-    return [Example.model_validate({**row, **{name: json.loads(row[name]) for name in _JSON}}) for row in rows]
+    return [Example.model_validate({**row, **{name: from_json(row[name]) for name in _JSON}}) for row in rows]
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import multiprocessing
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from opstune.artifacts import Ref, verify
 from opstune.collect import snapshot
 from opstune.errors import IntegrityError
 from opstune.examples import Example, example_id
+from opstune.security.vault import Vault
 from opstune.store import ExampleStore, read_snapshot
 
 DAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -45,7 +46,7 @@ def test_only_new_and_changed_examples_are_written(tmp_path: Path) -> None:
     ExampleStore(tmp_path).upsert([example(1), example(2)])
     counts = ExampleStore(tmp_path).upsert([example(1), example(2, notes="reviewed"), example(3)])
     assert counts == (1, 1, 1)
-    assert sum(pq.read_metadata(part).num_rows for part in ExampleStore(tmp_path).parts()) == 4
+    assert sum(part.rows for part in ExampleStore(tmp_path).listing()) == 4
 
 
 def test_an_upsert_of_what_is_there_writes_no_file(tmp_path: Path) -> None:
@@ -101,25 +102,108 @@ def test_a_half_written_part_is_not_read(tmp_path: Path) -> None:
     assert len(ExampleStore(tmp_path).read()) == 1
 
 
+SPREAD = [
+    example(1),
+    example(2, source="other", id="other-2"),
+    example(3, skill="log_error", id="log-3"),
+    example(4, occurred_at=DAY.replace(day=8)),
+    example(5, occurred_at=DAY.replace(day=8, hour=6)),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {"1", "2", "3", "4", "5"}),
+        ({"sources": ["other"]}, {"2"}),
+        ({"sources": []}, set()),
+        ({"sources": ["s"], "skills": ["triage"]}, {"1", "4", "5"}),
+        ({"skills": ["log_error"]}, {"3"}),
+        ({"skills": ["diagnosis"]}, set()),
+        ({"since": DAY.replace(day=8)}, {"4"}),
+        ({"since": DAY.replace(day=8).astimezone(timezone(timedelta(hours=14)))}, {"4"}),
+        ({"since": DAY.replace(day=9)}, set()),
+        ({"since": DAY.replace(day=8, hour=0), "skills": ["triage"], "sources": ["s", "other"]}, {"4", "5"}),
+    ],
+)
+def test_a_narrow_read_finds_what_a_wide_one_would(tmp_path: Path, asked: dict[str, Any], found: set[str]) -> None:
+    ExampleStore(tmp_path / "examples").upsert(SPREAD)
+    assert {one.source_id for one in ExampleStore(tmp_path / "examples").read(**asked)} == found
+
+
+def _opened(monkeypatch: pytest.MonkeyPatch, read: Callable[[], object]) -> list[tuple[str, set[str]]]:
+    """Every part that a read opens, by place, and the columns that it decrypts."""
+    opened, plainly = [], Vault.read
+
+    def noting(self: Vault, path: Path, columns: Sequence[str] | None = None) -> object:
+        opened.append((str(path.parent.relative_to(self.root)), set(columns or ["*"])))
+        return plainly(self, path, columns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vault, "read", noting)
+        read()
+    return opened
+
+
+def test_a_narrow_read_opens_only_its_partitions_and_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ExampleStore(tmp_path / "examples")
+    store.upsert(SPREAD)
+    by_source = _opened(monkeypatch, lambda: store.read(sources=["other"]))
+    assert {place for place, _ in by_source} == {"source=other/day=2026-01-05"}
+    by_day = _opened(monkeypatch, lambda: store.read(since=DAY.replace(day=8)))
+    assert {place for place, _ in by_day} == {"source=s/day=2026-01-08"}
+    counted = _opened(monkeypatch, lambda: store.table(["source", "outcome"]))
+    assert all(columns == {"source", "outcome", "id", "skill", "occurred_at"} for _, columns in counted)
+    by_skill = _opened(monkeypatch, lambda: store.read(skills=["log_error"]))
+    assert [place for place, columns in by_skill if "context" in columns] == ["source=s/day=2026-01-05"]
+
+
+def test_a_narrow_read_knows_that_an_example_moved_out_of_its_days(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ExampleStore(tmp_path / "examples")
+    store.upsert([example(1, occurred_at=DAY.replace(day=3)), example(2), example(3)])
+    store.upsert([example(2, occurred_at=DAY.replace(day=1), notes="the clock was wrong")])
+    opened = _opened(monkeypatch, lambda: store.read(since=DAY.replace(day=5, hour=0)))
+    assert [one.source_id for one in store.read(since=DAY.replace(day=5, hour=0))] == ["3"]
+    assert ("source=s/day=2026-01-01", {"id"}) in opened
+    assert not any(place.endswith("day=2026-01-03") for place, _ in opened)
+
+
 def _write_many(root: Path, writer: int) -> None:
     store = ExampleStore(root)
     for turn in range(5):
         store.upsert([example(100 * writer + turn), example(7, notes=f"{writer} {turn}")])
 
 
-def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    processes = [
-        multiprocessing.get_context("fork").Process(target=_write_many, args=(tmp_path, writer)) for writer in (1, 2, 3)
-    ]
+def _rotate_often(root: Path, _writer: int) -> None:
+    for _ in range(3):
+        ExampleStore(root).rotate()
+
+
+def _read_often(root: Path, _writer: int) -> None:
+    seen = 0
+    for _ in range(10):
+        found = len(ExampleStore(root).read())
+        assert found >= seen, "a reader lost what it had seen"
+        seen = found
+
+
+def test_writers_readers_and_rotations_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "examples"
+    work = [(_write_many, 1), (_write_many, 2), (_write_many, 3), (_rotate_often, 0), (_read_often, 0)]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=task, args=(root, writer)) for task, writer in work]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    store = ExampleStore(tmp_path)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    store = ExampleStore(root)
+    assert [process.exitcode for process in processes] == [0, 0, 0, 0, 0]
     assert len(store.read()) == 16
     numbers = {part.name.split("-")[1] for part in store.parts()}
     assert len(numbers) == len(store.parts()) == 15, "two writers used one number"
+    assert sum(part.rows for part in store.listing()) == 30, "a row was written twice or not at all"
 
 
 @pytest.fixture
@@ -158,7 +242,8 @@ def test_a_snapshot_survives_a_move_of_the_whole_home(tmp_path: Path, sealed: Re
     home = tmp_path / "elsewhere"
     home.mkdir()
     (tmp_path / "moved-runs").rename(home / "runs")
-    (tmp_path / "examples").rename(home / "examples")
+    for name in ("examples", "keys"):
+        (tmp_path / name).rename(home / name)
     moved = sealed.model_copy(update={"uri": (home / "runs" / "r" / "collect").as_uri()})
     assert len(read_snapshot(verify(moved))) == 2
 

@@ -23,7 +23,7 @@ RATES = {
     "secret_in_log": 0.06,
     "secret_in_incident": 0.03,
 }
-_FILLERS = ("again", "still", "now", "today", "once more", "as before", "here", "right now")
+FILLERS = ("again", "still", "now", "today", "once more", "as before", "here", "right now")
 _ALNUM = string.ascii_letters + string.digits
 
 
@@ -48,7 +48,7 @@ def soil(rows: Rows, seed: int, number: int, earlier: tuple[int, datetime] | Non
         _leak_in_log(rng, rows.of("task_logs")[0], dirt)
     if happens["secret_in_incident"]:
         incident = rows.of("incidents")[0]
-        incident["symptom"] += f", {_secret(rng, dirt)}"
+        incident["symptom"] += f", {secret(rng, dirt)}"
         dirt.note("secret_in_incident", incident["id"])
     if happens["exact_duplicate"]:
         _repeat(rng, rows, rows, "x", 0, dirt, "exact_duplicate")
@@ -103,7 +103,7 @@ def _repeat(rng: Random, found_in: Rows, rows: Rows, mark: str, edits: int, dirt
     for _ in range(edits):
         text = rng.choice([name for name in ("summary", "description") if again[name]])
         words = again[text].split()
-        words.insert(rng.randint(1, len(words)), rng.choice(_FILLERS))
+        words.insert(rng.randint(1, len(words)), rng.choice(FILLERS))
         again[text] = " ".join(words)
     row = _handle(rows, rows.add("alerts", again), _handling(found_in, known))
     dirt.note(kind, row["id"])
@@ -176,7 +176,7 @@ def _opened(rows: Rows) -> str:
 def _leak_in_alert(rng: Random, rows: Rows, dirt: Dirt) -> None:
     alert = rng.choice(rows.of("alerts"))
     place, row = _handling(rows, alert)
-    alert["description"] = f"{alert['description']}, {_secret(rng, dirt)}".removeprefix(", ")
+    alert["description"] = f"{alert['description']}, {secret(rng, dirt)}".removeprefix(", ")
     if place == "agent_runs":
         row["event"]["annotations"]["description"] = alert["description"]
     dirt.note("secret_in_alert", row["id"])
@@ -185,16 +185,16 @@ def _leak_in_alert(rng: Random, rows: Rows, dirt: Dirt) -> None:
 def _leak_in_log(rng: Random, row: Row, dirt: Dirt) -> None:
     """Into the first line, which is never the error's."""
     first, rest = row["log"].split("\n", 1)
-    row["log"] = f"{first}, {_secret(rng, dirt)}\n{rest}"
+    row["log"] = f"{first}, {secret(rng, dirt)}\n{rest}"
     dirt.note("secret_in_log", row["id"])
 
 
-def _secret(rng: Random, dirt: Dirt) -> str:
+def secret(rng: Random, dirt: Dirt) -> str:
     """A phrase with a secret or personal datum that is nobody's."""
     word = "".join(rng.choices(_ALNUM, k=rng.randint(14, 20)))
     name = f"{rng.choice(('mira', 'tom', 'ada', 'jon'))}.{rng.choice(('river', 'stone', 'field'))}"
     person = f"{name}{rng.randint(10, 99)}@{rng.choice(('home', 'post', 'letters'))}.example"
-    secret, phrase = rng.choice(
+    hidden, phrase = rng.choice(
         (
             ("AKIA" + "".join(rng.choices(string.ascii_uppercase + string.digits, k=16)), "aws key {}"),
             (word, "dsn postgres://svc:{}@db.internal/main"),
@@ -204,5 +204,5 @@ def _secret(rng: Random, dirt: Dirt) -> str:
             (f"10.{rng.randint(1, 254)}.{rng.randint(1, 254)}.{rng.randint(1, 254)}", "seen from {}"),
         )
     )
-    dirt.secrets.append(secret)
-    return phrase.format(secret)
+    dirt.secrets.append(hidden)
+    return phrase.format(hidden)

@@ -16,7 +16,7 @@ _START = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def simulate_examples(settings: SimulateSettings, wanted: int) -> list[Example]:
-    """``wanted`` clean examples of all skills in the order of time, without files and without dirt."""
+    """``wanted`` clean examples of the first three skills in the order of time, without files and without dirt."""
     return list(islice(_examples(settings), wanted))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from opstune.artifacts import write_text
 from opstune.errors import ConfigError
 from opstune.settings import SimulateSettings
-from opstune.simulate.dirt import soil
-from opstune.simulate.extras import code_context
+from opstune.simulate import extras
+from opstune.simulate.dirt import Dirt, soil
 from opstune.simulate.incidents import Row, Rows, write
 
 #: Where a history ends when nobody says: fixed, so that the same seed gives the same bytes in any year.
@@ -31,9 +32,15 @@ TABLES = {
     "remediation_actions": "id TEXT PRIMARY KEY, alert_id TEXT, function TEXT, parameters TEXT, outcome TEXT, "
     "executed_by TEXT, "
     "executed_at TEXT, updated_at TEXT",
-    "audit_log": "id TEXT PRIMARY KEY, at TEXT, actor TEXT, action TEXT, resource TEXT, result TEXT",
+    "audit_log": "id TEXT PRIMARY KEY, at TEXT, incident_id TEXT, actor TEXT, action TEXT, resource TEXT, result TEXT, "
+    "origin TEXT, details TEXT, risk TEXT, impact TEXT, root_cause TEXT, actions TEXT, reviewed_by TEXT, "
+    "updated_at TEXT",
+    "diagnoses": "id TEXT PRIMARY KEY, incident_id TEXT, at TEXT, symptoms TEXT, telemetry TEXT, topology TEXT, "
+    "root_cause TEXT, query TEXT, critical_paths TEXT, remediation TEXT, reviewed_by TEXT, updated_at TEXT",
 }
-FILES = ("task_logs", "agent_runs", "code_contexts")
+FILES = ("task_logs", "agent_runs", "code_contexts", "workflows", "feedback")
+#: Grows with every change of what is written: a history of another form cannot be gone on with.
+FORM = 2
 #: Incidents by weekday, Monday first; the mean is one.
 _WEEK = (1.2, 1.1, 1.1, 1.1, 1.1, 0.7, 0.7)
 #: On this weekday the task log export breaks off in the middle of its last line.
@@ -45,6 +52,7 @@ class Truth(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    form: int = Field(1, description="a truth that does not tell is of the first form")
     seed: int
     days: int
     incidents_per_day: int
@@ -56,6 +64,7 @@ class Truth(BaseModel):
         default_factory=dict, description="skill → ids of the rows that become examples"
     )
     dirt: dict[str, list[str]] = Field(default_factory=dict, description="kind → ids of the rows that carry it")
+    feedback: dict[str, list[str]] = Field(default_factory=dict, description="kind of feedback → ids of its rows")
     secrets: list[str] = Field(default_factory=list)
 
 
@@ -67,7 +76,7 @@ def write_history(out: Path, settings: SimulateSettings, until: datetime | None 
     the history that stands there, else to ``UNTIL``.
 
     Raises:
-        ConfigError: a history of other settings stands there.
+        ConfigError: a history of other settings, or of another version of opstune, stands there.
     """
     out.mkdir(parents=True, exist_ok=True)
     truth = _standing(out, settings, until)
@@ -92,11 +101,17 @@ def _standing(out: Path, settings: SimulateSettings, until: datetime | None) -> 
         found = Truth.model_validate_json((out / TRUTH).read_text())
     except FileNotFoundError:
         end = (until or UNTIL).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        return Truth(**settings.model_dump(), until=end, through=end - timedelta(days=settings.days))
+        return Truth(form=FORM, **settings.model_dump(), until=end, through=end - timedelta(days=settings.days))
     except ValidationError as error:
         raise ConfigError(
             f"{TRUTH} is not one that opstune wrote", str(out), "Remove the folder and write the history again."
         ) from error
+    if found.form != FORM:
+        raise ConfigError(
+            "a history that another version of opstune wrote stands here",
+            str(out),
+            "Remove the folder and write it again.",
+        )
     same = SimulateSettings(seed=found.seed, days=found.days, incidents_per_day=found.incidents_per_day) == settings
     if not same or (until and until.astimezone(UTC).date() != found.until.date()):
         raise ConfigError(
@@ -113,17 +128,10 @@ def _write_day(out: Path, database: sqlite3.Connection, truth: Truth) -> None:
     count = round(truth.incidents_per_day * _WEEK[day.weekday()])
     for number in range(index * most, index * most + count):
         rows = write(truth.seed, number, day)
-        for skill, ids in rows.usable.items():
-            truth.usable.setdefault(skill, []).extend(ids)
         earlier = (number - most, day - timedelta(days=1)) if index else None
         dirt = soil(rows, truth.seed, number, earlier)
-        for kind, found in dirt.ids.items():
-            truth.dirt.setdefault(kind, []).extend(found)
-        truth.secrets += dirt.secrets
-        if number % 3 == 0:
-            context, secrets = code_context(truth.seed, number, day)
-            rows.add("code_contexts", context)
-            truth.secrets += secrets
+        more, feedback = extras.add(truth.seed, number, day, index, rows)
+        _tell(truth, rows, (dirt, more), feedback)
         _store(out, database, rows)
     if day.weekday() == _BROKEN_OFF:
         whole = json.dumps({"id": f"TL-{index:06d}-half", "log": "12:00:00 INFO starting"})
@@ -131,6 +139,17 @@ def _write_day(out: Path, database: sqlite3.Connection, truth: Truth) -> None:
         truth.dirt.setdefault("half_line", []).append(f"TL-{index:06d}-half")
     truth.incidents += count
     truth.through = day + timedelta(days=1)
+
+
+def _tell(truth: Truth, rows: Rows, planted: Iterable[Dirt], feedback: Mapping[str, list[str]]) -> None:
+    """Note what an incident brought."""
+    for dirt in planted:
+        for kind, ids in dirt.ids.items():
+            truth.dirt.setdefault(kind, []).extend(ids)
+        truth.secrets += dirt.secrets
+    for told, found in ((truth.usable, rows.usable), (truth.feedback, feedback)):
+        for name, ids in found.items():
+            told.setdefault(name, []).extend(ids)
 
 
 def _store(out: Path, database: sqlite3.Connection, rows: Rows) -> None:

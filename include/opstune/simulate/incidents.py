@@ -159,13 +159,19 @@ def agent_run(alert: Row, function: str, parameters: dict[str, str], outcome: st
 
 
 def _audit_row(alert: Row, function: str, person: str, at: datetime) -> Row:
+    """An entry that every action leaves; nobody reviews these."""
     return {
         "id": f"AU{alert['id'][2:]}",
         "at": stamp(at),
+        "incident_id": alert["incident_id"],
         "actor": person,
         "action": "acknowledge" if function == "none" else f"run:{function}",
         "resource": f"alert/{alert['id']}",
         "result": "allowed",
+        "origin": "company vpn",
+        "details": json.dumps({"alert": alert["name"]}),
+        **dict.fromkeys(("risk", "impact", "root_cause", "actions", "reviewed_by")),
+        "updated_at": stamp(at),
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from opstune.errors import ConfigError
 from opstune.settings import SimulateSettings
-from opstune.simulate import TRUTH, Truth, simulate_examples, write_history
+from opstune.simulate import TRUTH, Truth, extras, simulate_examples, write_history
 from opstune.simulate.dirt import RATES
 from opstune.skills import get
 
@@ -83,8 +83,9 @@ def test_the_history_ends_where_it_is_told_to(small: SimulateSettings, tmp_path:
 
 
 def test_every_kind_of_dirt_is_planted_and_told(history: History) -> None:
-    told = {"broken_record" if kind.startswith("broken") else kind for kind in RATES} | {"half_line"}
-    assert set(history[1].dirt) == told
+    told = {"broken_record" if kind.startswith("broken") else kind for kind in (*RATES, *extras.RATES)} | {"half_line"}
+    leaks = {f"leak_in_{skill}" for skill in ("diagnosis", "audit", "code_review", "workflow")}
+    assert set(history[1].dirt) == (told | leaks) - {"leak"}
 
 
 def test_an_exact_duplicate_differs_in_its_id_alone(history: History) -> None:

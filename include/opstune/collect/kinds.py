@@ -5,7 +5,7 @@ Adding a kind is a file with its options and its reader, and a line here.
 
 from __future__ import annotations
 
-from opstune.collect import database, files
+from opstune.collect import database, files, prometheus
 from opstune.collect.source import Kind
 
-KINDS: dict[str, Kind] = {"files": files.KIND, "database": database.KIND}
+KINDS: dict[str, Kind] = {"files": files.KIND, "database": database.KIND, "prometheus": prometheus.KIND}

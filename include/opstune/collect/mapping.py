@@ -87,7 +87,7 @@ class SourceMapping(Section):
     @classmethod
     def _as_its_kind_reads(cls, read: Any, info: ValidationInfo) -> Any:
         kind = info.data.get("kind")
-        return KINDS[kind].options.model_validate(read) if kind else Section()
+        return KINDS[kind].options.model_validate(read, context={"kinds": KINDS}) if kind else Section()
 
     @model_validator(mode="after")
     def _complete(self) -> SourceMapping:

@@ -16,7 +16,7 @@ from opstune.collect import mapping, watermark
 from opstune.collect.kinds import KINDS
 from opstune.collect.mapping import Mapper
 from opstune.collect.quarantine import Quarantine
-from opstune.collect.source import ALWAYS, Connections, Opening, Raw, Reached, Reader
+from opstune.collect.source import ALWAYS, Connections, Opening, Raw, Reached, Reader, Settled
 from opstune.collect.watermark import Watermark
 from opstune.errors import AccessDenied, DataError, OpstuneError, ServiceDown
 from opstune.examples import Example
@@ -86,7 +86,7 @@ class _Pass:
     passed_over: int = 0
     kept: Upserted = field(default_factory=lambda: Upserted(0, 0, 0))
 
-    def examples(self, given: Iterator[Raw | Reached]) -> Iterator[Example | Reached]:
+    def examples(self, given: Iterator[Raw | Reached | Settled]) -> Iterator[Example | Reached]:
         """The records as examples; those that cannot become one go to quarantine.
 
         Raises:
@@ -99,6 +99,10 @@ class _Pass:
                 raise ServiceDown(what, self.mapper.source, "The next run goes on from what is stored.")
             if isinstance(raw, Reached):
                 yield raw
+                continue
+            if isinstance(raw, Settled):
+                for origin in raw.origins:
+                    self.quarantine.accept(origin)
                 continue
             self.read += 1
             try:
@@ -293,7 +297,8 @@ def _off(mapper: Mapper, connection: Connections) -> str:
 def _reader(mapper: Mapper, settings: CollectSettings, connections: Connections, home: Path) -> Reader:
     found = mapper.mapping
     own = connections(found.connection) if found.connection else None
-    return KINDS[found.kind].open(found.read, Opening(mapper.source, own, connections, settings, home, mapper.name))
+    opening = Opening(mapper.source, own, connections, settings, home, mapper.name, KINDS)
+    return KINDS[found.kind].open(found.read, opening)
 
 
 def _told(mark: Watermark) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,14 @@ class Reached:
     position: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Stands between records: what came from these places was read well, though it is no record of its own. What
+    stood in quarantine about it is settled."""
+
+    origins: Collection[str]
+
+
 class Reader(Protocol):
     """Reads one source."""
 
@@ -52,7 +60,7 @@ class Reader(Protocol):
         """
         ...
 
-    def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw | Reached]:
+    def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw | Reached | Settled]:
         """Records that are new or changed since ``position``; all from ``floor`` on when it is empty."""
         ...
 
@@ -68,7 +76,8 @@ class Reader(Protocol):
 @dataclass(frozen=True)
 class Opening:
     """What a reader is opened with. ``connection`` is the source's own, none where its kind can do without;
-    ``connections`` finds others that its options name; ``name`` is a record's own id, for the quarantine."""
+    ``connections`` finds others that its options name; ``name`` is a record's own id, for the quarantine;
+    ``kinds`` are all kinds, for a source that joins others."""
 
     source: str
     connection: Connection | None
@@ -76,6 +85,7 @@ class Opening:
     settings: CollectSettings
     home: Path
     name: Callable[[Mapping[str, Any]], str | None]
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

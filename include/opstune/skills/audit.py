@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from opstune.skills.base import Json, Scores, closed_object, list_of, overlap, render_record
+from opstune.skills.base import Json, Scores, as_texts, closed_object, list_of, overlap, render_record
 from opstune.skills.diagnosis import SAME_STEPS, same_cause
 from opstune.skills.triage import SAME_CAUSE
 
@@ -25,7 +25,7 @@ class AuditContext(BaseModel):
     actor: str = Field(min_length=1)
     resource: str = ""
     outcome: str = ""
-    details: dict[str, str] | str = ""
+    details: Annotated[dict[str, str] | str, BeforeValidator(as_texts)] = ""
     action: str = Field(min_length=1)
     origin: str = ""
     time: str = ""

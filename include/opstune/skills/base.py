@@ -81,6 +81,17 @@ def closed_object(properties: Mapping[str, Any], required: list[str] | None = No
     }
 
 
+def as_texts(value: Any) -> Any:
+    """A mapping with each value as text: readings, counts and flags come as numbers and the like as well."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)
+        for name, item in value.items()
+        if item is not None
+    }
+
+
 def list_of(items: Mapping[str, Any], most: int, least: int = 0) -> Json:
     """A JSON schema of a list. ``uniqueItems`` stays out: llama.cpp's grammars cannot express it."""
     return {"type": "array", "items": dict(items), "minItems": least, "maxItems": most}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from opstune.skills.base import Json, Scores, closed_object, list_of, overlap, render_record, similarity
+from opstune.skills.base import Json, Scores, as_texts, closed_object, list_of, overlap, render_record, similarity
 from opstune.skills.triage import SAME_CAUSE
 
 #: Between the services of a path, caller first.
@@ -33,6 +33,13 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _calls(value: Any) -> Any:
+    """A service that calls one, or none, may say so without a list."""
+    if not isinstance(value, Mapping):
+        return value
+    return {service: [] if called is None else _as_list(called) for service, called in value.items()}
+
+
 class DiagnosisContext(BaseModel):
     """What is known when the search begins; a team's own fields may stand beside these.
 
@@ -41,8 +48,8 @@ class DiagnosisContext(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    topology: dict[str, list[str]] = Field(default_factory=dict)
-    telemetry: dict[str, str] = Field(default_factory=dict)
+    topology: Annotated[dict[str, list[str]], BeforeValidator(_calls)] = Field(default_factory=dict)
+    telemetry: Annotated[dict[str, str], BeforeValidator(as_texts)] = Field(default_factory=dict)
     symptoms: Annotated[list[str], BeforeValidator(_as_list)] = Field(min_length=1)
 
 

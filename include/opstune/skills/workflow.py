@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from opstune.skills.base import Json, Scores, closed_object, list_of, render_record
+from opstune.skills.base import Json, Scores, as_texts, closed_object, list_of, render_record
 from opstune.skills.functions import NONE, functions
 
 #: What an automation does between its functions.
@@ -32,7 +32,7 @@ class WorkflowContext(BaseModel):
 
     failure: str = Field(min_length=1)
     frequency: str = ""
-    signals: dict[str, str] | list[str] = Field(default_factory=list)
+    signals: Annotated[dict[str, str] | list[str], BeforeValidator(as_texts)] = Field(default_factory=list)
     manual_steps: list[str] = Field(min_length=1)
 
 

@@ -51,6 +51,6 @@ def test_what_is_not_serious_cannot_be_underrated(risk: str) -> None:
 
 def test_details_come_as_pairs_or_as_text() -> None:
     skill = get("audit")
-    for details in ({"ticket": "none"}, "ticket: none"):
+    for details in ({"rows": 7, "mfa": False}, "rows: 7\nmfa: false"):
         context = skill.context_model.model_validate({"actor": "a", "action": "grant", "details": details})
-        assert "ticket: none" in skill.render(context.model_dump())
+        assert "rows: 7\n  mfa: false" in skill.render(context.model_dump())

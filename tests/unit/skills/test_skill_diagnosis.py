@@ -52,6 +52,16 @@ def test_one_symptom_may_come_as_plain_text() -> None:
     assert model.model_validate({"symptoms": "slow"}).model_dump()["symptoms"] == ["slow"]
 
 
+def test_readings_may_be_numbers_and_calls_need_no_list() -> None:
+    context = {
+        "symptoms": ["slow"],
+        "telemetry": {"p95_ms": 2400, "up": True, "x": None},
+        "topology": {"a": "b", "b": None},
+    }
+    found = get("diagnosis").context_model.model_validate(context).model_dump()
+    assert found["telemetry"] == {"p95_ms": "2400", "up": "true"} and found["topology"] == {"a": ["b"], "b": []}
+
+
 @pytest.mark.parametrize(
     ("expected", "found", "same"),
     [

@@ -9,8 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 from llama_cpp import LlamaGrammar, llama_grammar, llama_sampler_init_grammar
 from llguidance import LLTokenizer
+from pydantic import ValidationError
 
 from opstune.engines.decoding import Constraints
 from opstune.settings import config_dir
@@ -139,3 +142,30 @@ def test_every_line_of_the_gates_names_something_that_is_scored(line: dict[str, 
     metrics = {"valid_json", *skill.score(right, right)}
     metrics |= set(skill.score(calm, calm)) if line["skill"] == "remediation" else set()
     assert line["metric"] in metrics
+
+
+texts = st.text(max_size=12)
+CONTEXTS = {
+    "diagnosis": st.fixed_dictionaries(
+        {"symptoms": st.lists(texts, min_size=1), "topology": st.dictionaries(texts, st.lists(texts, max_size=3))}
+    ),
+    "code_review": st.fixed_dictionaries({"code": st.text(max_size=60), "path": texts}),
+    "workflow": st.fixed_dictionaries(
+        {"failure": texts, "signals": st.dictionaries(texts, texts), "manual_steps": st.lists(texts)}
+    ),
+    "audit": st.fixed_dictionaries({"actor": texts, "action": texts, "details": st.dictionaries(texts, texts)}),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_whatever_context_a_skill_accepts_it_can_show_and_decode(name: str, data: st.DataObject) -> None:
+    skill, drawn = get(name), data.draw(CONTEXTS[name])
+    try:
+        context = skill.context_model.model_validate(drawn).model_dump()
+    except ValidationError:
+        reject()
+    assert skill.render(context).startswith("task: ")
+    tokenizer = LLTokenizer("byte")
+    assert Constraints(tokenizer, tokenizer.vocab_size).start(name, skill.schema(context)) is not None

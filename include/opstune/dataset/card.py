@@ -16,11 +16,13 @@ from opstune.dataset.choose import Parts, label
 from opstune.dataset.curate import Cluster
 from opstune.dataset.split import SPLITS
 from opstune.dataset.summary import Summary
+from opstune.dataset.validate import UNANSWERED
 from opstune.examples import Example
 from opstune.skills.base import target
 
 _SHOWN_EXAMPLES = 10
 _SHOWN_CLUSTERS = 3
+_SHOWN_PEOPLE = 8
 
 
 def render(summary: Summary, written: Parts, clusters: Sequence[Cluster]) -> str:
@@ -32,15 +34,18 @@ def render(summary: Summary, written: Parts, clusters: Sequence[Cluster]) -> str
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(thousands=lambda n: f"{n:,}", percent=percent, day=_day)
+    environment.filters.update(thousands=lambda n: f"{n:,}", percent=percent, day=_day, age=_age, factor=_factor)
     return environment.get_template("card.html.j2").render(
         **summary,
         names=SPLITS,
         balance=_balance(summary),
+        histograms=_histograms(summary),
+        influences=_influences(summary),
         examples=[_shown(example) for example in _picked(written["train"])],
         near=[_compared(cluster) for cluster in _telling(clusters)],
         biggest_week=max(sum(week[split] for split in SPLITS) for week in summary["weeks"]),
         dropped=sum(entry["count"] for entry in summary["drops"]),
+        waiting=sum(entry["count"] for entry in summary["drops"] if entry["reason"] == UNANSWERED),
     )
 
 
@@ -52,6 +57,41 @@ def percent(part: float, whole: float) -> str:
 
 def _day(iso: str) -> str:
     return f"{datetime.fromisoformat(iso):%-d %B %Y}"
+
+
+def _age(days: float) -> str:
+    return "under a day" if days < 1 else f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"
+
+
+def _factor(factor: float) -> str:
+    return f"{factor:g} times"
+
+
+def _histograms(summary: Summary) -> list[dict[str, Any]]:
+    """Skill by skill the lengths to draw, tokens where they were counted, and a line about the words."""
+    tokens = summary["tokens"]["skills"] if summary["tokens"] else {}
+    return [
+        {
+            "skill": skill,
+            "unit": "tokens" if skill in tokens else "words",
+            "drawn": tokens.get(skill, words),
+            "words": words if skill in tokens else None,
+        }
+        for skill, words in summary["lengths"].items()
+    ]
+
+
+def _influences(summary: Summary) -> list[dict[str, Any]]:
+    """The people and the batches with the largest shares of a skill, and how many more there are."""
+    feedback = summary["feedback"]
+    return [
+        {
+            "of": title,
+            "rows": [{**entry, "name": entry[key]} for entry in feedback[kind][:_SHOWN_PEOPLE]],
+            "more": max(len(feedback[kind]) - _SHOWN_PEOPLE, 0),
+        }
+        for title, kind, key in (("person", "users", "user"), ("batch", "batches", "batch"))
+    ]
 
 
 def _balance(summary: Summary) -> list[dict[str, Any]]:

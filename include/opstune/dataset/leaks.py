@@ -8,16 +8,15 @@ skill share them, and so are times of day.
 Measured on the generated history (74 days, 717 test questions) and on 2,000, 6,000 and 20,000 made-up episodes
 of the 954 real alert rules: between unrelated examples of the former the largest share is 0.60; of the latter
 0, 0 and 11 examples would go at 0.7. Of questions planted inside other text with none, one, two or three words
-changed, 100, 92, 65 and 35 % are found. Runs of 13 find 100, 64, 27 and 11 %: a question has 15 to 50 words, and
+changed, 100, 90, 57 and 36 % are found. Runs of 13 find 100, 65, 31 and 13 %: a question has 15 to 50 words, and
 one changed word in its middle breaks every long run. Runs of 5 find 100, 100, 95 and 77 %, but 16, 313 and
-2,216 of the alerts would go for nothing but their rule's wording.
+2,213 of the alerts would go for nothing but their rule's wording.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +31,7 @@ from opstune.examples import Example
 
 RUN = 8
 LIMIT = 0.7
-#: Runs of words in more examples than this are wording: two that share no rarer run are not compared.
+#: Runs of words in more examples than this are wording: two examples that share no other run are not compared.
 WORDING = 50
 #: Questions in so many examples and the sides that they are compared with.
 _HELD_OUT: tuple[tuple[Split, tuple[Split, ...]], ...] = (("test", ("train", "validation")), ("validation", ("train",)))
@@ -42,7 +41,8 @@ _WORD = re.compile(r"\w+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\b\d\d:\d\d:\d\d\S*")
 
 CONTAINS = {"test": "contains a test example", "validation": "contains a validation example"}
-CONTAINED = "is contained in an example of an earlier dataset's training"
+CONTAINED = "is contained in an example that was placed before"
+REASONS = {*CONTAINS.values(), CONTAINED}
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,37 +56,52 @@ class Cover(NamedTuple):
 
 
 class Questions:
-    """The words of every example's question as numbers, by example id."""
+    """The runs of words in the questions of all examples that may be compared.
+
+    What is wording is counted here, over all of them: a pair that is not compared at first is not compared
+    later either, when examples have been left out.
+    """
 
     def __init__(self, examples: Iterable[Example]) -> None:
         vocabulary: dict[str, int] = {}
-        self._words = {
-            example.id: np.array(
-                [vocabulary.setdefault(word, len(vocabulary) + 1) for word in _words(example)], np.int64
-            )
-            for example in examples
-        }
+        self._at: dict[str, int] = {}
+        documents: list[Ints] = []
+        for example in examples:
+            self._at[example.id] = len(documents)
+            numbers = [vocabulary.setdefault(word, len(vocabulary) + 1) for word in _words(example)]
+            # A shorter question is filled up with a word that is none: one run, covered only by its like.
+            documents.append(np.array(numbers + [0] * (RUN - len(numbers)), dtype=np.int64))
+        self._lengths = np.array([len(words) for words in documents], dtype=np.int64)
+        words = np.concatenate(documents) if documents else np.zeros(0, dtype=np.int64)
+        self._document, self._position, hashes = _runs(words, self._lengths)
+        known, self._run = np.unique(hashes, return_inverse=True)
+        found_in = np.unique(self._run * len(documents) + self._document) // max(len(documents), 1)
+        self._wording = np.bincount(found_in, minlength=len(known)) > WORDING
 
     def covered(self, held: Sequence[Example], others: Sequence[Example]) -> list[Cover]:
         """Every pair in which ``LIMIT`` or more of the held example's question stands in the other's."""
-        if not held or not others:
+        of_held, of_others = self._numbered(held), self._numbered(others)
+        mine = of_held[self._document] >= 0
+        theirs = of_others[self._document] >= 0
+        wanted = np.zeros(len(self._wording), dtype=bool)
+        wanted[self._run[mine]] = True
+        theirs &= wanted[self._run]
+        if not theirs.any():
             return []
-        words, lengths = _filled([self._words[example.id] for example in chain(held, others)])
-        document, position, run = _runs(words, lengths)
-        of_held = document < len(held)
-        run_of_held = run[of_held]
-        shared = np.isin(run, run_of_held) & ~of_held
-        known, index = np.unique(run[shared], return_inverse=True)
-        table = np.unique(index * len(others) + (document[shared] - len(held)))
-        if not len(table):
-            return []
-        at = np.minimum(np.searchsorted(known, run_of_held), len(known) - 1)
-        at = np.where(known[at] == run_of_held, at, -1)
-        runs = _Runs(document[of_held], position[of_held], at, table, len(others))
+        table = np.unique(self._run[theirs] * len(others) + of_others[self._document[theirs]])
+        runs = _Runs(of_held[self._document[mine]], self._position[mine], self._run[mine], table, len(others))
+        lengths = self._lengths[[self._at[example.id] for example in held]]
         found = list[Cover]()
-        for start in range(0, len(candidates := runs.candidates()), _CHUNK):
+        for start in range(0, len(candidates := runs.candidates(self._wording)), _CHUNK):
             found += runs.covers(candidates[start : start + _CHUNK], lengths)
         return found
+
+    def _numbered(self, examples: Sequence[Example]) -> Ints:
+        """For every document its position among ``examples``, -1 where it is not there."""
+        numbered = np.full(len(self._lengths), -1, dtype=np.int64)
+        for position, example in enumerate(examples):
+            numbered[self._at[example.id]] = position
+        return numbered
 
 
 def decontaminate(parts: Parts, questions: Questions, before: Assignments) -> list[Drop]:
@@ -128,7 +143,8 @@ def check(parts: Parts, questions: Questions, linked: Iterable[tuple[str, str]])
     if leaks:
         pairs = "; ".join(f"{why}: {left} in {one}, {right} in {two}" for why, left, one, right, two in leaks[:_SHOWN])
         more = f"; and {len(leaks) - _SHOWN} more" if len(leaks) > _SHOWN else ""
-        what = f"examples leak from one side of the split to another, {len(leaks)} pairs: {pairs}{more}"
+        count = f"{len(leaks)} pair{'s' if len(leaks) > 1 else ''}"
+        what = f"{count} of examples leak from one side of the split to another: {pairs}{more}"
         todo = "Nothing was written. Restore the splits file if it was changed by hand; else report this as a fault."
         raise DataError(what, "dataset", todo)
 
@@ -163,7 +179,7 @@ def _contained(parts: Parts, questions: Questions) -> Iterator[_Leak]:
 
 
 class _Runs(NamedTuple):
-    """The runs of the held documents: whose, where, and which (-1: in no other document), by document and place.
+    """The runs of the held documents: whose, where, and which.
 
     ``table`` holds, sorted, ``run * width + other`` for every run in every other document.
     """
@@ -174,28 +190,28 @@ class _Runs(NamedTuple):
     table: Ints
     width: int
 
-    def candidates(self) -> Ints:
-        """Pairs, as ``held * width + other``, that share a run of few enough documents, sorted."""
-        runs = np.flatnonzero(self.run >= 0)
-        first = np.searchsorted(self.table, self.run[runs] * self.width)
-        counts = np.searchsorted(self.table, (self.run[runs] + 1) * self.width) - first
-        rare = counts <= WORDING
-        runs, first, counts = runs[rare], first[rare], counts[rare]
-        steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        others = self.table[np.repeat(first, counts) + steps] % self.width
-        pairs: Ints = np.unique(np.repeat(self.document[runs], counts) * self.width + others)
+    def candidates(self, wording: npt.NDArray[np.bool_]) -> Ints:
+        """Pairs, as ``held * width + other``, that share a run that is not wording, sorted."""
+        rare = ~wording[self.run]
+        document, run = self.document[rare], self.run[rare]
+        first = np.searchsorted(self.table, run * self.width)
+        counts = np.searchsorted(self.table, (run + 1) * self.width) - first
+        others = self.table[np.repeat(first, counts) + _steps(counts)] % self.width
+        pairs: Ints = np.unique(np.repeat(document, counts) * self.width + others)
         return pairs
 
     def covers(self, pairs: Ints, lengths: Ints) -> Iterator[Cover]:
         """Those of the pairs whose shared runs cover ``LIMIT`` of the held document's words."""
         held, other = pairs // self.width, pairs % self.width
-        first = np.searchsorted(self.document, held)
-        counts = np.searchsorted(self.document, held, side="right") - first
+        order = np.argsort(self.document, kind="stable")
+        document = self.document[order]
+        first = np.searchsorted(document, held)
+        counts = np.searchsorted(document, held, side="right") - first
         pair = np.repeat(np.arange(len(pairs)), counts)
-        gram = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
+        gram = order[np.repeat(first, counts) + _steps(counts)]
         key = self.run[gram] * self.width + other[pair]
         place = np.minimum(np.searchsorted(self.table, key), len(self.table) - 1)
-        both = (self.run[gram] >= 0) & (self.table[place] == key)
+        both = self.table[place] == key
         pair, position = pair[both], self.position[gram[both]]
         # A run covers RUN words, fewer where the next one of the same pair begins earlier.
         new = np.full(len(pair), RUN)
@@ -204,6 +220,11 @@ class _Runs(NamedTuple):
         share = np.bincount(pair, new, minlength=len(pairs)) / lengths[held]
         for at in np.flatnonzero(share >= LIMIT):
             yield Cover(int(held[at]), int(other[at]), float(share[at]))
+
+
+def _steps(counts: Ints) -> Ints:
+    """0, 1, 2, ... up to each count in turn."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _words(example: Example) -> list[str]:
@@ -222,17 +243,6 @@ def _gather(value: Any, into: list[str]) -> None:
             _gather(item, into)
     elif value is not None:
         into.append(str(value))
-
-
-def _filled(documents: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """All words, document after document, and each document's words, at least ``RUN``.
-
-    A shorter document is filled up with a word that is none, so it is one run and covered only by its like.
-    """
-    lengths = np.array([len(words) for words in documents], dtype=np.int64)
-    fill = {missing: np.zeros(missing, dtype=np.int64) for missing in range(1, RUN + 1)}
-    filled = [np.append(words, fill[RUN - len(words)]) if len(words) < RUN else words for words in documents]
-    return np.concatenate(filled), np.maximum(lengths, RUN)
 
 
 def _runs(words: Ints, lengths: Ints) -> tuple[Ints, Ints, npt.NDArray[np.uint64]]:

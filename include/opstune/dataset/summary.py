@@ -96,7 +96,11 @@ def summarise(curated: Curated, chosen: Chosen, settings: DatasetSettings, told:
         "drops": _drops(dropped),
         "duplicates": _duplicates(curated),
         "components": {"count": len(sizes), "examples": sum(sizes), "largest": sizes[0]},
-        "leaks": {"run": leaks.RUN, "limit": leaks.LIMIT},
+        "leaks": {
+            "run": leaks.RUN,
+            "limit": leaks.LIMIT,
+            "dropped": sum(drop.reason in leaks.REASONS for drop in dropped),
+        },
         "scrubbed": {"examples": curated.scrubbed.examples, "kinds": dict(sorted(curated.scrubbed.kinds.items()))},
         "feedback": trust.influence(rows, settings.feedback),
         "agreement": {name: dict(found) for name, found in sorted((told.agreement or {}).items())},
@@ -164,13 +168,16 @@ def _weeks(written: Parts) -> list[dict[str, Any]]:
 
 
 def _change(written: Parts, parent: Summary) -> dict[str, Any]:
-    """Against the parent: examples a split, what the parent was trained on already, and classes it did not know."""
-    known = {
-        (skill, name) for part in parent["splits"].values() for skill, names in part["skills"].items() for name in names
-    }
-    now = {
-        (skill, name) for part in written.values() for skill, names in choose.classes(part).items() for name in names
-    }
+    """Against the parent: examples by split and skill, what it was trained on already, and what it did not know."""
+
+    def counts(skill: str) -> dict[str, int]:
+        now = sum(example.skill == skill for example in written["train"])
+        return {"before": sum(parent["splits"]["train"]["skills"].get(skill, {}).values()), "now": now}
+
+    parts = parent["splits"].values()
+    known = {(skill, name) for part in parts for skill, names in part["skills"].items() for name in names}
+    every = [example for part in written.values() for example in part]
+    now = {(skill, name) for skill, names in choose.classes(every).items() for name in names}
     trained_before = set(parent["train_ids"])
     return {
         "mode": parent["mode"],
@@ -178,6 +185,9 @@ def _change(written: Parts, parent: Summary) -> dict[str, Any]:
         "splits": {
             split: {"before": parent["splits"][split]["examples"], "now": len(written[split])} for split in SPLITS
         },
+        "skills": {skill: counts(skill) for skill in sorted({skill for skill, _ in now | known})},
         "new_classes": [f"{skill}: {name}" for skill, name in sorted(now - known)],
+        "gone_classes": [f"{skill}: {name}" for skill, name in sorted(known - now)],
+        "new_sources": sorted({example.source for example in every} - set(parent["sources"])),
         "seen": sum(example.id in trained_before for example in written["train"]),
     }

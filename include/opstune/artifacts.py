@@ -27,6 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from opstune.errors import IntegrityError
 
 MANIFEST = "manifest.json"
+#: A signature over the manifest's bytes, where a stage has one (``security.signing``).
+SIGNATURE = "manifest.sig"
+_PROOF = {MANIFEST, SIGNATURE}
 _AGAIN = "Restore the file, or clear the stage that wrote it and run it again."
 _MODEL_FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.jinja", "vocab.json", "merges.txt")
 _TRACED_PACKAGES = ("torch", "transformers", "peft", "trl", "llama-cpp-python", "pyarrow", "rensa")
@@ -174,7 +177,7 @@ def verify(ref: Ref) -> Ref:
     """
     for name in _files_of(ref):
         verify_file(ref, name)
-    present = {str(path.relative_to(ref.path)) for path in ref.path.rglob("*") if path.is_file()} - {MANIFEST}
+    present = {str(path.relative_to(ref.path)) for path in ref.path.rglob("*") if path.is_file()} - _PROOF
     for name in sorted(present - set(_files_of(ref))):
         raise IntegrityError(f"{ref.path / name} was added after the {ref.kind} was sealed", ref.kind, "Remove it.")
     return ref

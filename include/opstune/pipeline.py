@@ -1,7 +1,8 @@
 """The whole cycle in plain Python: each stage once, from refs to a ref, and the retrain that chains them.
 
 Airflow runs the same functions, a task each; ``retrain`` runs them in this process. Here a stage gets
-its folder, its own settings and its MLflow run; what it does is its room's business.
+its folder, its own settings and its MLflow run; what it does is its room's business. What a stage made is
+signed here, and what a stage is given must be signed: files that somebody changed go no further.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from opstune import collect as collecting
 from opstune import dataset as datasets
@@ -26,10 +28,14 @@ from opstune.engines.base import Engine
 from opstune.errors import ConfigError, OpstuneError
 from opstune.evaluate import Verdict
 from opstune.registry import Registry, Version
+from opstune.security import signing
+from opstune.security.keys import Keyring
 from opstune.settings import Mode, Settings, config_dir
 from opstune.skills.base import SYSTEM
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def snapshot(run: Run, reports: Sequence[SourceReport]) -> Ref:
     for age in ages:
         log.info("%s", age)
     collecting.refuse_stale(ages, settings.collect.max_staleness_days)
-    return collecting.snapshot(run.folder / "collect", run.settings.examples_dir, list(reports))
+    return _signed(run, "collect", collecting.snapshot, settings.examples_dir, list(reports), keyring=keyring(settings))
 
 
 def dataset(run: Run, examples: Ref) -> Ref:
@@ -136,14 +142,18 @@ def dataset(run: Run, examples: Ref) -> Ref:
     changed since its dataset.
     """
     settings, parent, champion = run.settings, run.parent, run.champion
-    ref = datasets.build(
-        run.folder / "dataset",
+    _refuse_foreign(run, examples)
+    ref = _signed(
+        run,
+        "dataset",
+        datasets.build,
         examples,
         settings.home / "datasets" / "splits.parquet",
         settings.dataset,
         run.mode,
         champion.dataset if champion else None,
         tokenizer=_tokenizer(settings.train.profile),
+        keyring=keyring(settings),
     )
     with run.tracked() as tracker:
         tracker.params(
@@ -161,6 +171,7 @@ def run_training(
 ) -> Ref:
     """Train an adapter in a child process; ``started`` gets the trainer, whose ``stop`` ends the child."""
     settings = run.settings
+    _refuse_foreign(run, dataset)
     profile = train.load_profile(settings.train.profile)
     with run.tracked() as tracker:
         tracker.params({f"train.{name}": value for name, value in settings.train.model_dump().items()})
@@ -175,7 +186,7 @@ def run_training(
         )
         if started:
             started(trainer)
-        ref = trainer.run()
+        ref = _signed(run, "train", lambda _folder: trainer.run())
         tracker.training(ref)
     return ref
 
@@ -183,6 +194,7 @@ def run_training(
 def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     """Base, champion and challenger on the frozen test set, decoded as production decodes."""
     settings = run.settings
+    _refuse_foreign(run, dataset)
     base = train.base_folder(train.load_profile(settings.train.profile))
     champion = run.champion
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
@@ -191,36 +203,44 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
         for role, folder in adapters.items()
         if folder or role == "base"
     }
-    ref = evaluating.evaluate(run.folder / "evaluate", dataset, engines, settings.evaluate, {"adapter": adapter})
+    inputs = {"adapter": adapter}
+    ref = _signed(run, "evaluate", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
     _track_evaluation(run, ref, prefix="tested")
     return ref
 
 
 def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
     """Hold the challenger against gates.yaml; writes the verdict and the report."""
-    return evaluating.gate(run.folder / "gate", evaluation, config_dir() / "gates.yaml", dataset=dataset)
+    _refuse_foreign(run, dataset, evaluation)
+    return _signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
 
 
 def convert(run: Run, adapter: Ref) -> Ref:
     """Merge the adapter and write the quantised GGUF that ships."""
     settings = run.settings
+    _refuse_foreign(run, adapter)
     base = train.base_folder(train.load_profile(settings.train.profile))
-    return export.convert(run.folder / "convert", adapter, base, settings.export, settings.tools_dir, SYSTEM)
+    return _signed(run, "convert", export.convert, adapter, base, settings.export, settings.tools_dir, SYSTEM)
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
     """The same test set through llama.cpp, one request at a time, as it will be served."""
     settings = run.settings
+    _refuse_foreign(run, dataset, gguf)
     engines = {"challenger": partial(_llama_cpp, gguf.path / "model.gguf", settings)}
-    ref = evaluating.evaluate(run.folder / "evaluate_shipped", dataset, engines, settings.evaluate, {"gguf": gguf})
+    inputs = {"gguf": gguf}
+    ref = _signed(run, "evaluate_shipped", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
     _track_evaluation(run, ref, prefix="shipped")
     return ref
 
 
 def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
     """The gate again, on the file that ships; it must also agree with what was tested."""
-    return evaluating.gate(
-        run.folder / "gate_shipped",
+    _refuse_foreign(run, dataset, evaluation, tested)
+    return _signed(
+        run,
+        "gate_shipped",
+        evaluating.gate,
         evaluation,
         config_dir() / "gates.yaml",
         dataset=dataset,
@@ -231,6 +251,7 @@ def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
 
 def register(run: Run, refs: Mapping[str, Ref]) -> str:
     """Bundle, sign and register what was tested; returns the semantic version."""
+    _refuse_foreign(run, *refs.values())
     parent = run.parent.version if run.parent else None
     return run.registry.register(refs, mode=run.mode, parent=parent, run_id=run.id).version
 
@@ -242,6 +263,24 @@ def deploy(run: Run, version: str) -> Version:
 
 def read_verdict(ref: Ref) -> Verdict:
     return evaluating.read_verdict(ref)
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The keys of the example store: files under ``keys/``, or the password of the connection opstune_store_key."""
+    return Keyring.connected(settings.keys_dir, settings.connection)
+
+
+def _signed(
+    run: Run, stage: str, make: Callable[Concatenate[Path, P], Ref], *inputs: P.args, **options: P.kwargs
+) -> Ref:
+    """What a stage makes into its folder, signed; or what stands there, if it is signed by this home's key."""
+    folder = run.folder / stage
+    return signing.signed(folder, run.settings.keys_dir, lambda: make(folder, *inputs, **options))
+
+
+def _refuse_foreign(run: Run, *refs: Ref) -> None:
+    for ref in refs:
+        signing.check(ref, run.settings.keys_dir)
 
 
 def _tokenizer(profile: str) -> datasets.Tokenizer | None:

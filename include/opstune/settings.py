@@ -210,6 +210,10 @@ class Settings(BaseSettings):
         return self.home / "examples"
 
     @property
+    def keys_dir(self) -> Path:
+        return self.home / "keys"
+
+    @property
     def runs_dir(self) -> Path:
         return self.home / "runs"
 

@@ -10,17 +10,18 @@ from pathlib import Path
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.collect.pulling import SourceReport
+from opstune.security.keys import Keyring
 from opstune.store import SNAPSHOT, ExampleStore
 
 
-def snapshot(folder: Path, store: Path, reports: list[SourceReport]) -> Ref:
+def snapshot(folder: Path, store: Path, reports: list[SourceReport], keyring: Keyring | None = None) -> Ref:
     """Seal the store as it is into ``folder``: kind ``examples``, counts parts, rows, new, quarantined.
 
     ``snapshot.json`` lists every part with hash and rows, the store's place relative to the folder, so that
     OPSTUNE_HOME can be moved. The reports stand in the manifest: they differ from run to run, the content does not.
     A folder that already lists the same parts is returned as it is.
     """
-    parts = ExampleStore(store).listing()
+    parts = ExampleStore(store, keyring).listing()
     content = {"store": os.path.relpath(store.resolve(), folder.resolve()), "parts": [part._asdict() for part in parts]}
     asked = artifacts.fingerprint(content)
     existing = artifacts.find(folder)

@@ -16,6 +16,7 @@ from opstune.dataset.split import SPLITS
 from opstune.dataset.summary import Agreement, Chosen, Summary, Told
 from opstune.errors import ConfigError, DataError
 from opstune.examples import Example
+from opstune.security.keys import Keyring
 from opstune.settings import DatasetSettings, Mode
 from opstune.store import read_snapshot
 from opstune.tables import write_examples
@@ -33,6 +34,7 @@ def build(
     *,
     tokenizer: Tokenizer | None = None,
     agreement: Agreement | None = None,
+    keyring: Keyring | None = None,
 ) -> Ref:
     """Build a dataset from a snapshot of examples.
 
@@ -40,7 +42,8 @@ def build(
     ``parent`` is the champion's dataset folder: in incremental mode the training file holds what the
     champion was not trained on plus a replay sample; in both modes the card says what changed.
     ``tokenizer`` counts lengths; without it there are words only. ``agreement`` is what annotation found:
-    project → items, annotators, measure, value and the line that it must reach.
+    project → items, annotators, measure, value and the line that it must reach. ``keyring`` opens the example store
+    where its key is a secret.
     Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated.
 
     Raises:
@@ -59,7 +62,7 @@ def build(
     def make(partial: Path) -> dict[str, float]:
         artifacts.verify(examples)
         before = summary.read(artifacts.verify_file(champion, summary.FILE).parent) if champion else None
-        records = list(read_snapshot(examples))
+        records = read_snapshot(examples, keyring)
         with split.locked(splits):
             assigned = split.read(splits)
             curated = curate(records, assigned, settings)

@@ -6,40 +6,15 @@ line verifies them too. The key never leaves ``keys/``; whoever reads it can sig
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from opstune.artifacts import atomic_path
 from opstune.errors import IntegrityError
+from opstune.security.signing import PUBLIC, ensure_key
 
 SIGNATURE = "model.sig"
-_PRIVATE, _PUBLIC = "signing.pem", "signing.pub"
 _RESTORE = "Restore the bundle from a backup, or register the run again."
-
-
-def ensure_key(keys: Path) -> Path:
-    """The private key, made at first use. Callers hold the registry's lock."""
-    private = keys / _PRIVATE
-    if private.is_file():
-        return private
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    keys.mkdir(parents=True, exist_ok=True)
-    keys.chmod(0o700)
-    key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    with atomic_path(keys / _PUBLIC) as partial:
-        partial.write_bytes(public)
-    plain = serialization.NoEncryption()
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    with atomic_path(private) as partial:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secret)
-    return private
 
 
 def sign(folder: Path, keys: Path) -> None:
@@ -61,7 +36,7 @@ def verify(folder: Path, keys: Path) -> None:
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
 
-    signature, public = folder / SIGNATURE, keys / _PUBLIC
+    signature, public = folder / SIGNATURE, keys / PUBLIC
     for needed in (signature, public):
         if not needed.is_file():
             raise IntegrityError(f"{needed} is missing, so nothing proves what {folder.name} is", "registry", _RESTORE)

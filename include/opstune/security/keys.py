@@ -11,7 +11,7 @@ import binascii
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from opstune.artifacts import atomic_path
 from opstune.errors import ConfigError, IntegrityError
+from opstune.settings import Connection
 
 STORE_KEY = "opstune_store_key"
 PREVIOUS_STORE_KEY = "opstune_store_key_previous"
@@ -57,6 +58,15 @@ class Keyring:
         self.folder = folder
         self._secret = _from_secret(secret, STORE_KEY) if secret else None
         self._previous = _from_secret(previous, PREVIOUS_STORE_KEY) if previous else None
+
+    @classmethod
+    def connected(cls, folder: Path, connection: Callable[[str], Connection | None]) -> Keyring:
+        """The keys in a folder, and the secrets that connections give as their password.
+
+        Raises:
+            ConfigError: such a connection has no password, or too short a one.
+        """
+        return cls(folder, *(_password(name, connection(name)) for name in (STORE_KEY, PREVIOUS_STORE_KEY)))
 
     def current(self) -> Master:
         """The key for a store that has none yet: the secret, else the newest file, which is made if need be."""
@@ -152,6 +162,15 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _password(name: str, connection: Connection | None) -> str | None:
+    if connection is None:
+        return None
+    password = connection.token or (connection.login or ("", ""))[1]
+    if not password:
+        raise ConfigError(f"the connection {name} has no password", name, f"Put the key there. {_NEW_SECRET}")
+    return password
 
 
 def _from_secret(secret: str, connection: str) -> Master:

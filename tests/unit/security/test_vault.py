@@ -34,7 +34,7 @@ def test_a_part_is_unreadable_without_its_key(root: Path) -> None:
 
 
 def test_every_flipped_byte_is_refused_by_the_file(root: Path) -> None:
-    """AES_GCM_V1 authenticates pages too; under AES_GCM_CTR_V1 most of these would pass. Only an upsert reads digests."""
+    """AES_GCM_V1 authenticates pages too, which AES_GCM_CTR_V1 does not. Only an upsert reads digests."""
     part = ExampleStore(root).parts()[0]
     whole = part.read_bytes()
     for position in [*range(12), *range(12, len(whole), 7), len(whole) - 1]:

@@ -14,6 +14,7 @@ from opstune.cli.output import AsJson, show, table
 
 if TYPE_CHECKING:
     from opstune.collect import SourceCheck
+    from opstune.store import ExampleStore
 
 sources = typer.Typer(help="Where history comes from.", no_args_is_help=True)
 examples = typer.Typer(help="What the example store holds.", no_args_is_help=True)
@@ -79,9 +80,8 @@ def collect(
 @examples.command("stats")
 def example_stats(as_json: AsJson = False) -> None:
     """Count the store's examples by source, skill and outcome."""
-    from opstune.store import ExampleStore
-
-    found = Counter((e.source, e.skill, e.outcome) for e in ExampleStore(configuration.load().examples_dir).read())
+    counted = _store().table(["source", "skill", "outcome"]).to_pylist()
+    found = Counter((row["source"], row["skill"], row["outcome"]) for row in counted)
     rows = [{"source": s, "skill": k, "outcome": o, "examples": n} for (s, k, o), n in sorted(found.items())]
     show(rows, as_json, table(rows))
 
@@ -91,10 +91,9 @@ def export_examples(
     out: Annotated[Path, typer.Argument(help="A Parquet file to write.")], as_json: AsJson = False
 ) -> None:
     """Write the store's examples, the latest of each, to one Parquet file."""
-    from opstune.store import ExampleStore
     from opstune.tables import write_examples
 
-    count = write_examples(out, ExampleStore(configuration.load().examples_dir).read())
+    count = write_examples(out, _store().read())
     show({"file": str(out), "examples": count}, as_json, f"{count} examples written to {out}")
 
 
@@ -109,3 +108,11 @@ def write_history(
     out = settings.home / "history"
     write_history(out, settings.simulate, weeks_after=weeks_after)
     show({"folder": str(out)}, as_json, f"history written to {out}")
+
+
+def _store() -> ExampleStore:
+    from opstune.security.keys import Keyring
+    from opstune.store import ExampleStore
+
+    settings = configuration.load()
+    return ExampleStore(settings.examples_dir, Keyring.connected(settings.keys_dir, settings.connection))

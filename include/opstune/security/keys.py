@@ -28,9 +28,9 @@ STORE_KEY = "opstune_store_key"
 PREVIOUS_STORE_KEY = "opstune_store_key_previous"
 
 KEY_BYTES = 32
-#: 32 characters of base64 are 192 bits; a shorter secret is likely to be a password that somebody made up.
+#: 32 hexadecimal digits are 128 bits; a shorter secret is likely to be a password that somebody made up.
 _SECRET_CHARACTERS = 32
-_NEW_SECRET = "Make one with `openssl rand -base64 32`."
+_NEW_SECRET = "Make one with `openssl rand -hex 32`."
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ with FaultServer(answer) as server:                # answer(request) -> Answer
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,8 +90,7 @@ class FaultServer:
         self.requests: list[Request] = []
         self._fault: Callable[[Request], Fault | None] = lambda _request: None
         self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -143,6 +143,15 @@ def forwarding(upstream: str) -> Callable[[Request], Answer]:
         return Answer(response.content, response.status_code, passed)
 
     return answer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is part of the test; a fault of the test's own answer is told."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:

@@ -61,13 +61,9 @@ class Rules:
         found = [rule for rule in self._by_alert.get(labels.get("alertname", ""), []) if _fits(rule, labels)]
         return sorted(found, key=lambda rule: -len(rule.labels))
 
-    def interval(self, labels: Mapping[str, str], unknown: int) -> int:
-        """Milliseconds between two evaluations: of several rules the longest, ``unknown`` for an alert of none."""
-        return max((rule.interval for rule in self.of(labels)), default=unknown)
-
-    def longest(self, unknown: int) -> int:
-        """The longest interval of any alert, in milliseconds."""
-        return max([unknown, *(rule.interval for rules in self._by_alert.values() for rule in rules)])
+    def interval(self, labels: Mapping[str, str]) -> int:
+        """Milliseconds between two evaluations: of several rules the longest, 0 for an alert of none."""
+        return max((rule.interval for rule in self.of(labels)), default=0)
 
     def annotations(self, labels: Mapping[str, str]) -> dict[str, str]:
         """The annotations of an alert with these labels; none where its rule is gone."""

@@ -10,9 +10,6 @@ from typing import Any
 
 from opstune.artifacts import fingerprint
 
-#: An episode ends where nothing is heard for longer than so many evaluations: one may be missed.
-INTERVALS = 2
-
 
 @dataclass
 class Episode:
@@ -37,20 +34,19 @@ class Episode:
 class Episodes:
     """Grows episodes while samples come in order of time.
 
-    ``interval`` gives the evaluation interval of an alert with these labels, in milliseconds. An episode ends where
-    nothing is heard for more than two intervals: a single evaluation that was missed does not end it. ``begun`` are
+    ``gap`` gives the longest silence in milliseconds that does not end an episode of these labels. ``begun`` are
     episodes of before, as ``all`` gave them.
     """
 
-    def __init__(self, interval: Callable[[Mapping[str, str]], int], begun: Iterable[Episode] = ()) -> None:
-        self._interval = interval
+    def __init__(self, gap: Callable[[Mapping[str, str]], int], begun: Iterable[Episode] = ()) -> None:
+        self._gap = gap
         self._all: dict[str, list[Episode]] = {}
         for episode in sorted(begun, key=lambda one: one.start):
             self._all.setdefault(label_hash(episode.labels), []).append(episode)
 
     def add(self, labels: Mapping[str, str], moments: Iterable[int]) -> None:
         """Moments at which the alert with these labels fired; those that are known already change nothing."""
-        gap = self.gap(labels)
+        gap = self._gap(labels)
         own = self._all.setdefault(label_hash(labels), [])
         for moment in sorted(moments):
             if own and moment - own[-1].last <= gap:
@@ -58,13 +54,9 @@ class Episodes:
             else:
                 own.append(Episode(labels, moment, moment))
 
-    def gap(self, labels: Mapping[str, str]) -> int:
-        """The longest silence within one episode, in milliseconds."""
-        return INTERVALS * self._interval(labels)
-
     def over(self, episode: Episode, heard: int) -> bool:
         """Whether it has ended for certain, once all samples before ``heard`` were added."""
-        return episode.last + self.gap(episode.labels) < heard
+        return episode.last + self._gap(episode.labels) < heard
 
     def all(self) -> list[Episode]:
         """Every episode that was not taken, by start."""

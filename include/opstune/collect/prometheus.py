@@ -19,7 +19,7 @@ from opstune.collect import alerting
 from opstune.collect.actions import ActionSource, load
 from opstune.collect.annotations import FIRING, Rendered, Rules, rendered
 from opstune.collect.borders import Borders
-from opstune.collect.episodes import INTERVALS, Episode, Episodes, milliseconds
+from opstune.collect.episodes import Episode, Episodes, milliseconds
 from opstune.collect.joining import Action, join, records
 from opstune.collect.source import Kind, Opening, Raw, Reached, Settled
 from opstune.errors import ConfigError
@@ -29,6 +29,8 @@ from opstune.settings import Connection, Section
 log = logging.getLogger(__name__)
 
 _DAY, _HOUR, _MINUTE = 86_400_000, 3_600_000, 60_000
+#: An episode ends where nothing is heard for longer than so many evaluations: one may be missed.
+_INTERVALS = 2
 
 
 class AlertmanagerOptions(Section):
@@ -39,11 +41,14 @@ class AlertmanagerOptions(Section):
 
 class PrometheusOptions(Section):
     """``select`` narrows the alerts down, in PromQL: ``alertname!="Watchdog"``. ``evaluation_seconds`` is how often an
-    alert was evaluated whose rule is gone; the others' rules tell. ``again_days`` back everything is read again, since
-    actions become known late; ``slack_minutes`` before the start and after the end an action still belongs."""
+    alert was evaluated whose rule is gone; the others' rules tell. A silence of ``silence_minutes`` does not end an
+    episode, however often its rule is evaluated: as long as the server takes to come back after a restart.
+    ``again_days`` back everything is read again, since actions become known late; ``slack_minutes`` before the start
+    and after the end an action still belongs."""
 
     select: str = ""
     evaluation_seconds: float = Field(60.0, gt=0)
+    silence_minutes: float = Field(0.0, ge=0)
     query_chunk_hours: int = Field(24, ge=1)
     again_days: float = Field(7.0, ge=0)
     slack_minutes: float = Field(30.0, ge=0)
@@ -79,7 +84,6 @@ class PrometheusReader:
         self._opening = opening
         self._connection = connection
         self._chunk = options.query_chunk_hours * _HOUR
-        self._unknown = round(options.evaluation_seconds * 1000)
         self._borders = Borders({}, 0)
 
     def newest(self, happened: Callable[[Mapping[str, Any]], datetime | None]) -> datetime | None:
@@ -99,14 +103,14 @@ class PrometheusReader:
             found, firing = alerting.rules(prometheus)
             rules = Rules(found)
             slack = round(self._options.slack_minutes * _MINUTE)
-            wait = max(slack, INTERVALS * rules.longest(self._unknown))
+            wait = max(slack, *(self._gap(interval) for interval in {0, *(rule.interval for rule in found)}))
             standing = self._borders.start()
             begin, begun = standing or (max(milliseconds(floor) - wait, 0) // self._chunk * self._chunk, [])
             oldest = min([begin, *(episode.start for episode in begun)]) - wait
             actions = load(self._options.actions, self._opening, _moment(max(oldest, 0)))
             yield Settled(actions.places)
             yield from actions.refused
-            episodes = Episodes(lambda labels: rules.interval(labels, self._unknown), begun)
+            episodes = Episodes(lambda labels: self._gap(rules.interval(labels)), begun)
             settled = begin - wait if standing else 0
             run = _Run(now, slack, wait, rules, [*self._notified(), *firing], episodes, actions.known, settled)
             yield from self._stretches(prometheus, run, begin)
@@ -118,9 +122,10 @@ class PrometheusReader:
     def scopes(self) -> tuple[Collection[str], Collection[str]]:
         return (), ("",)
 
-    def _stretches(self, prometheus: Http, run: _Run, at: int) -> Iterator[Raw | Reached]:
+    def _stretches(self, prometheus: Http, run: _Run, begin: int) -> Iterator[Raw | Reached]:
         """An episode is given when nothing can change any more: neither it nor the actions that it has, of which one
         may be nearer to an episode that is yet to come."""
+        at = begin
         while at < run.now:
             end = min(at + self._chunk, run.now)
             for labels, moments in alerting.fired(prometheus, self._options.select, at, end):
@@ -135,8 +140,15 @@ class PrometheusReader:
         _give_actions(run, run.now + run.wait)
         self._listen(run)
         yield from self._raws(run, run.episodes.all())
+        if run.given and self._borders.start() is None:
+            self._borders.keep(begin, [])
         self._borders.advance(run.now)
         self._borders.said = {name: said for name, said in self._borders.said.items() if name in run.given}
+
+    def _gap(self, interval: int) -> int:
+        """The longest silence within an episode of an alert that is evaluated at this interval; 0 is unknown."""
+        often = interval or round(self._options.evaluation_seconds * 1000)
+        return max(_INTERVALS * often, round(self._options.silence_minutes * _MINUTE))
 
     def _listen(self, run: _Run) -> None:
         """Keep what is said about alerts that fire now; what was said first about an episode stays."""

@@ -35,20 +35,20 @@ def every(interval: int, begin: int, end: int) -> list[int]:
 def test_a_silence_of_more_than_two_intervals_ends_an_episode(
     moments: list[int], expected: list[tuple[int, int]]
 ) -> None:
-    episodes = Episodes(lambda labels: MINUTE)
+    episodes = Episodes(lambda labels: 2 * MINUTE)
     episodes.add(POD, moments)
     assert spans(episodes) == expected
 
 
 def test_each_alert_has_the_interval_of_its_own_group() -> None:
-    episodes = Episodes(lambda labels: 5 * MINUTE if labels["alertname"] == "Slow" else MINUTE)
+    episodes = Episodes(lambda labels: 10 * MINUTE if labels["alertname"] == "Slow" else 2 * MINUTE)
     for name in ("Slow", "Fast"):
         episodes.add({"alertname": name}, [0, 5 * MINUTE])
     assert [(one.alert, one.start) for one in episodes.all()] == [("Fast", 0), ("Slow", 0), ("Fast", 5 * MINUTE)]
 
 
 def test_episodes_of_other_labels_do_not_touch_each_other() -> None:
-    episodes = Episodes(lambda labels: MINUTE)
+    episodes = Episodes(lambda labels: 2 * MINUTE)
     episodes.add(POD, [0])
     episodes.add({**POD, "pod": "b"}, [MINUTE])
     assert spans(episodes) == [(0, 0), (MINUTE, MINUTE)]
@@ -58,9 +58,9 @@ def test_episodes_of_other_labels_do_not_touch_each_other() -> None:
 def test_stretches_of_any_length_give_what_the_whole_gives(seed: int) -> None:
     rng = Random(seed)
     moments = sorted(rng.sample(range(0, 3 * DAY, MINUTE), 900))
-    whole = Episodes(lambda labels: MINUTE)
+    whole = Episodes(lambda labels: 2 * MINUTE)
     whole.add(POD, moments)
-    pieces = Episodes(lambda labels: MINUTE)
+    pieces = Episodes(lambda labels: 2 * MINUTE)
     given: list[tuple[int, int]] = []
     at = 0
     while at < 3 * DAY:
@@ -68,13 +68,13 @@ def test_stretches_of_any_length_give_what_the_whole_gives(seed: int) -> None:
         # Prometheus 2 gives the last sample before a stretch once more.
         pieces.add(POD, [one for one in moments if at - 1 <= one < end])
         given += [(one.start, one.last) for one in pieces.take(end)]
-        pieces = Episodes(lambda labels: MINUTE, [from_state(as_state(one)) for one in pieces.all()])
+        pieces = Episodes(lambda labels: 2 * MINUTE, [from_state(as_state(one)) for one in pieces.all()])
         at = end
     assert given + spans(pieces) == spans(whole)
 
 
 def test_an_episode_is_over_only_when_no_later_sample_can_belong_to_it() -> None:
-    episodes = Episodes(lambda labels: MINUTE)
+    episodes = Episodes(lambda labels: 2 * MINUTE)
     episodes.add(POD, [0])
     (one,) = episodes.all()
     assert not episodes.over(one, 2 * MINUTE) and episodes.over(one, 2 * MINUTE + 1)
@@ -83,7 +83,7 @@ def test_an_episode_is_over_only_when_no_later_sample_can_belong_to_it() -> None
 
 
 def test_what_was_taken_does_not_grow_any_more() -> None:
-    episodes = Episodes(lambda labels: MINUTE)
+    episodes = Episodes(lambda labels: 2 * MINUTE)
     episodes.add(POD, [0, HOUR])
     assert [one.start for one in episodes.take(HOUR)] == [0]
     episodes.add(POD, [HOUR + MINUTE])

@@ -56,6 +56,26 @@ class CollectSettings(Section):
     patience: Patience = Patience()
 
 
+class AnnotateSettings(Section):
+    """Which examples people are asked about in Label Studio, and when their answers count."""
+
+    low_confidence: float = Field(0.6, ge=0.0, le=1.0)
+    audit_share: float = Field(0.02, ge=0.0, le=1.0)
+    most_open: int = Field(500, ge=1)
+    annotators: int = Field(2, ge=1)
+    shared: float = Field(0.2, ge=0.0, le=1.0)
+    agreement: float = Field(0.9, ge=0.0, le=1.0)
+    measure: Literal["percent", "kappa"] = "percent"
+    ask_champion: bool = True
+    compared: int = Field(50, ge=0)
+    champion_minutes: float = Field(5.0, gt=0)
+    wait_hours: float = Field(24.0, gt=0)
+    when_late: Literal["go_on", "stop"] = "go_on"
+    poll_seconds: float = Field(60.0, gt=0)
+    seed: int = 7
+    patience: Patience = Patience()
+
+
 class SplitShares(Section):
     train: float = Share
     validation: float = Share
@@ -181,6 +201,7 @@ class Settings(BaseSettings):
 
     home: Path
     collect: CollectSettings
+    annotate: AnnotateSettings
     dataset: DatasetSettings
     train: TrainSettings
     evaluate: EvaluateSettings

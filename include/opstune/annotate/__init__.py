@@ -1,1 +1,23 @@
 """Label Studio, both ways: what needs a human goes out, what is done comes back, and how far people agree."""
+
+from opstune.annotate.choose import Guess, Model
+from opstune.annotate.projects import project_names
+from opstune.annotate.pull import PullReport, pull
+from opstune.annotate.push import PushReport, push
+from opstune.annotate.record import Scrub
+from opstune.annotate.summary import read as read_agreement
+from opstune.annotate.waiting import Progress, progress
+
+__all__ = [
+    "Guess",
+    "Model",
+    "Progress",
+    "PullReport",
+    "PushReport",
+    "Scrub",
+    "progress",
+    "project_names",
+    "pull",
+    "push",
+    "read_agreement",
+]

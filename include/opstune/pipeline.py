@@ -18,22 +18,29 @@ from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec
 
+from opstune import annotate as annotating
 from opstune import collect as collecting
 from opstune import dataset as datasets
 from opstune import evaluate as evaluating
 from opstune import export, tracking, train
+from opstune.annotate import Progress, PullReport, PushReport, Scrub
 from opstune.artifacts import Ref, write_text
 from opstune.collect import SourceReport
-from opstune.engines.base import Engine
+from opstune.engines.base import Case, Engine
 from opstune.errors import ConfigError, OpstuneError
 from opstune.evaluate import Verdict
+from opstune.examples import Example
 from opstune.registry import Registry, Version
 from opstune.security import signing
 from opstune.security.keys import Keyring
 from opstune.settings import Mode, Settings, config_dir
 from opstune.skills.base import SYSTEM
+from opstune.store import ExampleStore
 
 log = logging.getLogger(__name__)
+
+LABEL_STUDIO = "opstune_label_studio"
+NO_LABEL_STUDIO = f"there is no connection {LABEL_STUDIO}: annotation is off"
 
 P = ParamSpec("P")
 
@@ -119,6 +126,33 @@ def collect_all(settings: Settings) -> list[SourceReport]:
             log.error("%s: %s", source, error)
             reports.append(SourceReport(source=source, problem=str(error)))
     return reports
+
+
+def push_annotation(project: str, settings: Settings) -> PushReport:
+    """Ask people in Label Studio about the examples of one project that need them; they see no secrets."""
+    connection = settings.connection(LABEL_STUDIO)
+    if connection is None:
+        return PushReport(project=project, off=NO_LABEL_STUDIO)
+    examples, scrub = ExampleStore(settings.examples_dir).read(), _scrub(settings)
+    taught = annotating.skill_of(project) in settings.dataset.skills
+    model = _champion(settings) if taught else None  # asked about what it never learnt it would invent
+    return annotating.push(project, examples, connection, settings.annotate, settings.annotations_dir, scrub, model)
+
+
+def pull_annotation(project: str, settings: Settings) -> PullReport:
+    """Bring what people have decided in one project into the example store."""
+    connection = settings.connection(LABEL_STUDIO)
+    if connection is None:
+        return PullReport(project=project, off=NO_LABEL_STUDIO)
+    store = ExampleStore(settings.examples_dir)
+    return annotating.pull(project, store, connection, settings.annotate, settings.annotations_dir, _scrub(settings))
+
+
+def annotation_progress(settings: Settings) -> list[Progress]:
+    """How many tasks of every project are done; nothing without Label Studio."""
+    connection = settings.connection(LABEL_STUDIO)
+    names = annotating.project_names()
+    return annotating.progress(names, connection, settings.annotate.patience) if connection else []
 
 
 def snapshot(run: Run, reports: Sequence[SourceReport]) -> Ref:
@@ -292,6 +326,28 @@ def _tokenizer(profile: str) -> datasets.Tokenizer | None:
             if file.is_file():
                 return datasets.Tokenizer(base.base_name, file)
     return None
+
+
+def _scrub(settings: Settings) -> Scrub:
+    from opstune.dataset.scrub import scrub
+
+    return lambda example: scrub([example], settings.dataset.names)[0][0]
+
+
+def _champion(settings: Settings) -> annotating.Model | None:
+    """The champion, whose answers people are shown."""
+    found = Registry(settings.tracking_uri, settings.registry, settings.home).champion()
+    if found is None or not settings.annotate.ask_champion:
+        return None
+    gguf = found.folder / "gguf" / "model.gguf"
+    engine: list[Engine] = []
+
+    def ask(examples: Sequence[Example]) -> list[annotating.Guess | None]:
+        engine[:] = engine or [_llama_cpp(gguf, settings)]  # loaded when the first question comes
+        answers = engine[0].answer([Case(example.skill, example.context) for example in examples], constrained=True)
+        return [annotating.Guess(answer.parsed) if answer.parsed else None for answer in answers]
+
+    return annotating.Model(f"opstune {found.version}", ask)
 
 
 def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:

@@ -102,6 +102,7 @@ class DatasetSettings(Section):
     maximum: int = Field(100_000, ge=1)
     split: SplitShares = SplitShares(train=0.8, validation=0.1, test=0.1)
     near_duplicate_threshold: float = Share
+    linked_threshold: float = Field(0.65, ge=0, le=1)
     replay_share: float = Share
     max_class_share: float = Share
     caps: dict[str, int] = Field(default_factory=dict)
@@ -233,6 +234,10 @@ class Settings(BaseSettings):
     @property
     def keys_dir(self) -> Path:
         return self.home / "keys"
+
+    @property
+    def annotations_dir(self) -> Path:
+        return self.home / "annotations"
 
     @property
     def runs_dir(self) -> Path:

@@ -1,7 +1,7 @@
 """Label Studio, both ways: what needs a human goes out, what is done comes back, and how far people agree."""
 
 from opstune.annotate.choose import Guess, Model
-from opstune.annotate.projects import project_names
+from opstune.annotate.projects import project_names, skill_of
 from opstune.annotate.pull import PullReport, pull
 from opstune.annotate.push import PushReport, push
 from opstune.annotate.record import Scrub
@@ -20,4 +20,5 @@ __all__ = [
     "pull",
     "push",
     "read_agreement",
+    "skill_of",
 ]

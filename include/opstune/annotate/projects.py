@@ -42,6 +42,11 @@ def project_names() -> list[str]:
     return list(found)
 
 
+def skill_of(name: str) -> str:
+    """The skill whose examples a project is about."""
+    return forms.get(name).skill
+
+
 def page_of(form: Form) -> str:
     """The form's labelling page with its catalogues filled in, checked against what the editor knows.
 

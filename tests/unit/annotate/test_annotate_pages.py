@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 from annotation_cases import chosen, example, written
@@ -64,11 +66,7 @@ def test_functions_are_those_of_the_catalogue_with_what_they_do() -> None:
     ],
 )
 def test_what_the_editor_would_not_show_is_named(page: str, fault: str) -> None:
-    assert pytest.raises(AssertionError, lambda: _none(lint.lint(page))).match(fault)
-
-
-def _none(faults: list[str]) -> None:
-    assert not faults, "; ".join(faults)
+    assert any(re.search(fault, told) for told in lint.lint(page))
 
 
 def test_a_page_may_bring_its_choices_with_each_task() -> None:
@@ -77,7 +75,7 @@ def test_a_page_may_bring_its_choices_with_each_task() -> None:
 
 
 def test_a_catalogue_that_its_form_does_not_have_is_named() -> None:
-    with pytest.raises(ConfigError, match="no catalogue 'colours'.*Known: severities"):
+    with pytest.raises(ConfigError, match=r"no catalogue 'colours'.*Known: severities"):
         projects.fill('<Choice value="{colours}"/>', {"severities": [Choice("low")]})
 
 
@@ -101,7 +99,8 @@ def task(*results: list[dict[str, object]]) -> Task:
         (f'<Choices name="x" toName="case">{TWO}</Choices><TextArea name="t" toName="case"/>', []),
         ('<Choices name="x" toName="case" value="$lines"/><TextArea name="t" toName="case"/>', []),
         (
-            '<Choices name="x" toName="case"><Choice value="b"/><Choice value="c"/></Choices><TextArea name="t" toName="case"/>',
+            '<Choices name="x" toName="case"><Choice value="b"/><Choice value="c"/></Choices>'
+            '<TextArea name="t" toName="case"/>',
             ["the choice 'a' of 'x'"],
         ),
         (f'<Choices name="y" toName="case">{TWO}</Choices>', ["the question 'x'", "the question 't'"]),

@@ -107,7 +107,7 @@ def test_a_confirmed_answer_keeps_its_outcome_and_corrects_nothing() -> None:
 
 @pytest.mark.parametrize("state", ["cannot say", "undecided", "withdrawn"])
 def test_what_is_no_answer_leaves_the_record_alone(state: Any) -> None:
-    about = record("triage" and "root_cause", answer={})
+    about = record("root_cause", answer={})
     row = rows.row(about, "root_cause", PLACE, Decision(state, by=("ann",)), {"5": "t"})
     assert joined([about.example, row]) == [about.example]
     assert rows.stamps_of(row) == {"5": "t"}

@@ -1,139 +1,146 @@
-"""Source ``database``: an SQL query through SQLAlchemy, streamed, from a watermark with an overlap."""
+"""Source ``database``: an SQL query, streamed in the order of its watermark, from one snapshot a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
-from sqlalchemy import Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from pydantic import Field, field_validator
+from sqlalchemy import Connection, text
 
 from opstune.artifacts import fingerprint
+from opstune.collect import postgres
+from opstune.collect.postgres import Mark
 from opstune.collect.rules import moment
-from opstune.collect.source import ALWAYS, Kind, Opening, Raw
-from opstune.errors import ConfigError, OpstuneError, ServiceDown
+from opstune.collect.source import ALWAYS, Kind, Opening, Raw, Reached
+from opstune.collect.sql import Database
+from opstune.errors import ConfigError
 from opstune.settings import Section
 
-_BATCH = 1000
+#: Rows that one fetch brings, and rows after which a run that breaks off goes on.
+_FETCH, _PAGE = 1000, 10_000
 
 
-class DatabaseOptions(Section):
-    """``query`` is SQL with ``:since``, the watermark less the overlap; ``watermark`` the query's column that grows
-    with every change."""
+class QueryOptions(Section):
+    """``query`` is SQL that compares its watermark with ``>= :since``; ``watermark`` the column of its result that
+    grows with every change."""
 
     query: str
-    watermark: str
+    watermark: str = Field(pattern=r"^\w+$")
 
     @field_validator("query")
     @classmethod
     def _asks_for_changes(cls, query: str) -> str:
         if ":since" not in query:
             raise ValueError("the query does not ask for changes: compare the watermark column with :since")
-        return query
+        return query.strip().rstrip(";")
 
 
 class DatabaseReader:
-    """Rows of ``query`` whose ``watermark`` column passed ``:since``.
+    """Rows of ``query`` from ``:since`` on.
 
-    A row that was committed late carries an older watermark than what was read, so each read begins
-    ``overlap`` before the last one's end; the store's upsert keeps what was there.
+    A row that was committed late carries an older watermark than what was read, so each read begins ``overlap``
+    before the last one's end, and in Postgres before the oldest transaction that was open then; the store's upsert
+    keeps what was there.
     """
 
     def __init__(
         self,
-        source: str,
-        url: str,
-        query: str,
-        watermark: str,
+        database: Database,
+        options: QueryOptions,
         overlap: timedelta,
         name: Callable[[Mapping[str, Any]], str | None],
     ) -> None:
-        self.source = source
-        self.query = query.strip().rstrip(";")
-        self.watermark = watermark
+        self.database = database
+        self.options = options
         self.overlap = overlap
         self._name = name
-        self._engine = _engine(source, url)
-        self._highest: datetime | None = None
+        self._begun: tuple[Connection, postgres.Look | None] | None = None
+        self._reached: dict[str, Any] = {}
 
     def newest(self, happened: Callable[[Mapping[str, Any]], datetime | None]) -> datetime | None:
         """The highest watermark that is not in the future; ``happened`` would need every row."""
-        query = f"SELECT max({self.watermark}) FROM ({self.query}) AS changes WHERE {self.watermark} <= :now"
+        connection, _ = self._begin()
+        column = self._column(connection)
+        query = text(f"SELECT max({column}) FROM ({self.options.query}\n) AS changes WHERE {column} <= :now")
         bound = {"since": self._since(ALWAYS), "now": self._since(datetime.now(UTC))}
-        with self._connected() as connection:
-            found = connection.execute(text(query), bound).scalar()
-        return _watermark(found)
+        try:
+            with self.database.telling():
+                return watermark_of(connection.execute(query, bound).scalar())
+        except BaseException:
+            self._end()
+            raise
 
-    def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw]:
-        last = _watermark(position.get("highest"))
-        self._highest = last
-        since = max(floor, last - self.overlap) if last else floor
-        with self._connected() as connection:
-            streamed = connection.execution_options(stream_results=True, yield_per=_BATCH)
-            for row in streamed.execute(text(self.query), {"since": self._since(since)}).mappings():
-                record = dict(row)
-                found = _watermark(record.get(self.watermark))
-                if found and (self._highest is None or found > self._highest):
-                    self._highest = found
-                name = self._name(record) or fingerprint(record)[:16]
-                fault = "" if found else f"{self.watermark}: {record.get(self.watermark)!r} is no time of the past"
-                yield Raw("", f"row {name}", record, fault)
+    def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw | Reached]:
+        connection, seen = self._begin()
+        query = text(f"SELECT * FROM ({self.options.query}\n) AS changes ORDER BY {self._column(connection)}")
+        bound = {"since": self._since(read_from(position, floor, self.overlap))}
+        self._reached = {**position, **_looked(seen, position)}
+        streamed = connection.execution_options(stream_results=True, yield_per=_FETCH)
+        highest, passed = watermark_of(position.get("highest")), None
+        try:
+            with self.database.telling():
+                for number, row in enumerate(streamed.execute(query, bound).mappings(), 1):
+                    record = dict(row)
+                    passed = watermark_of(record.get(self.options.watermark)) or passed
+                    yield self._raw(record)
+                    if number % _PAGE == 0 and passed:
+                        yield Reached({**self._reached, "highest": passed.isoformat()})
+        finally:
+            self._end()
+        if passed:
+            self._reached["highest"] = max(passed, highest or passed).isoformat()
 
     def reached(self) -> dict[str, Any]:
-        return {"highest": self._highest.isoformat()} if self._highest else {}
+        return self._reached if "highest" in self._reached else {}
 
     def scopes(self) -> tuple[Collection[str], Collection[str]]:
         return (), ("",)
+
+    def _begin(self) -> tuple[Connection, postgres.Look | None]:
+        """One snapshot for all that a run asks."""
+        if self._begun is None:
+            self._begun = self.database.begin()
+        return self._begun
+
+    def _end(self) -> None:
+        if self._begun:
+            self._begun[0].close()
+            self._begun = None
+
+    def _raw(self, record: dict[str, Any]) -> Raw:
+        return raw_row(record, self.options.watermark, self._name)
+
+    def _column(self, connection: Connection) -> str:
+        return connection.dialect.identifier_preparer.quote(self.options.watermark)
 
     def _since(self, since: datetime) -> Any:
         """SQLite keeps times as text; the space sorts before ISO's T, so at worst a day is read again.
 
         (strftime does not pad years before 1000.)
         """
-        return f"{since:%Y-%m-%d %H:%M:%S}".zfill(19) if self._engine.dialect.name == "sqlite" else since
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        where = f"{self.source}, {self._engine.url.render_as_string(hide_password=True)}"
-        try:
-            with self._engine.connect() as connection:
-                if self._engine.dialect.name == "postgresql":
-                    connection.exec_driver_sql("SET TIME ZONE 'UTC'")
-                yield connection
-        except SQLAlchemyError as error:
-            raise _translated(error, where) from error
+        return f"{since:%Y-%m-%d %H:%M:%S}".zfill(19) if self.database.dialect == "sqlite" else since
 
 
-def _engine(source: str, url: str) -> Engine:
-    todo = f"Correct the connection of {source}."
-    try:
-        parsed = make_url(url)
-        engine = create_engine(parsed)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
-        kind = type(error).__name__
-        raise ConfigError(f"the connection is no database URL that opstune can open ({kind})", source, todo) from error
-    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
-    if file and file != ":memory:" and not Path(file).is_file():
-        raise ConfigError(f"{file} is missing", source, todo)
-    return engine
+def raw_row(record: dict[str, Any], watermark: str, name: Callable[[Mapping[str, Any]], str | None]) -> Raw:
+    """A row of a query; refused where its watermark is no time of the past."""
+    found = watermark_of(record.get(watermark))
+    fault = "" if found else f"{watermark}: {record.get(watermark)!r} is no time of the past"
+    return Raw("", f"row {name(record) or fingerprint(record)[:16]}", record, fault)
 
 
-def _translated(error: SQLAlchemyError, where: str) -> OpstuneError:
-    """A query that cannot work is the mapping's fault; the rest is the service's."""
-    told = str(error.orig if isinstance(error, DBAPIError) else error).strip().splitlines()[0]
-    outage = isinstance(error, OperationalError) and not told.startswith(("no such", "near "))
-    if outage or getattr(error, "connection_invalidated", False):
-        return ServiceDown(
-            f"the database does not answer: {told}", where, "Check that it runs; the next run goes on from here."
-        )
-    return ConfigError(f"the query fails: {told}", where, "Correct the query in the source file.")
+def read_from(position: Mapping[str, Any], floor: datetime, overlap: timedelta) -> datetime:
+    """What ``:since`` is after ``position``: ``overlap`` before what was read and what was open then; all from
+    ``floor`` on while there was nothing to read."""
+    highest = watermark_of(position.get("highest"))
+    if highest is None:
+        return floor
+    last = min(highest, watermark_of(position.get("back")) or highest)
+    return last - overlap if last > floor + overlap else floor
 
 
-def _watermark(value: Any) -> datetime | None:
+def watermark_of(value: Any) -> datetime | None:
     """A watermark in UTC, none if it is no time of the past; a clock that is ahead does not reach beyond now."""
     now = datetime.now(UTC)
     try:
@@ -142,10 +149,20 @@ def _watermark(value: Any) -> datetime | None:
         return None
 
 
-def _open(options: DatabaseOptions, opening: Opening) -> DatabaseReader:
-    url = opening.connection.url.get_secret_value() if opening.connection else ""
-    overlap = timedelta(minutes=opening.settings.overlap_minutes)
-    return DatabaseReader(opening.source, url, options.query, options.watermark, overlap, opening.name)
+def _looked(seen: postgres.Look | None, position: Mapping[str, Any]) -> dict[str, Any]:
+    """What the next run must know of the transactions that were open at this one."""
+    if seen is None:
+        return {}
+    marks = [Mark(number, datetime.fromisoformat(at)) for number, at in position.get("marks", ())]
+    back, kept = postgres.read_back(seen, marks)
+    return {"back": back.isoformat(), "marks": [[mark.next, mark.at.isoformat()] for mark in kept]}
 
 
-KIND = Kind(DatabaseOptions, _open)
+def _open(options: QueryOptions, opening: Opening) -> DatabaseReader:
+    if opening.connection is None:
+        raise ConfigError("a database needs a connection", opening.source, "Name one in its source file.")
+    database = Database(opening.source, opening.connection, opening.settings.patience)
+    return DatabaseReader(database, options, timedelta(minutes=opening.settings.overlap_minutes), opening.name)
+
+
+KIND = Kind(QueryOptions, _open)

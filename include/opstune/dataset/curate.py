@@ -39,7 +39,7 @@ class Read:
 class Curated:
     """Examples in their splits, with everything that happened on the way.
 
-    ``linked``: ids of near duplicates that were found, kept or not. ``questions``: what leaks are looked for in.
+    ``linked``: ids of pairs that are too alike for two sides, kept or not. ``questions``: what leaks are looked for in.
     """
 
     parts: Parts
@@ -62,7 +62,7 @@ def curate(records: Sequence[Example], assigned: Assignments, settings: DatasetS
     """
     clean, dropped, scrubbed = _usable(records, assigned, settings)
     texts = [duplicates.text_of(example) for example in clean]
-    found = duplicates.find(texts, settings.near_duplicate_threshold, settings.seed)
+    found = duplicates.find(texts, settings.near_duplicate_threshold, settings.seed, settings.linked_threshold)
     placed = split.place(clean, found.pairs, assigned, settings.split, settings.seed)
     parts: Parts = {name: [] for name in SPLITS}
     for position, example in enumerate(clean):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,12 +34,13 @@ def text_of(example: Example) -> str:
     return f"{skills.get(example.skill).render(example.context)}\n{target(example.answer)}"
 
 
-def find(texts: Sequence[str], threshold: float, seed: int) -> Duplicates:
+def find(texts: Sequence[str], threshold: float, seed: int, linked: float | None = None) -> Duplicates:
     """Duplicates among texts, which stand in order of precedence: of two alike, the first is kept.
 
     Near: exact Jaccard similarity of the sets of word 3-grams, times of day left out, is ``threshold``
     or more. A text is dropped when it is near one that is kept, so a chain of small changes does not
-    swallow texts that differ; ``pairs`` holds every verified pair all the same.
+    swallow texts that differ; ``pairs`` holds every verified pair all the same, and those of at least
+    ``linked`` similarity, which are both kept.
     """
     found = Duplicates()
     first: dict[str, int] = {}
@@ -50,10 +51,12 @@ def find(texts: Sequence[str], threshold: float, seed: int) -> Duplicates:
             found.pairs.append((kept, position))
     distinct = sorted(first.values())
     neighbours: dict[int, list[int]] = {}
-    for left, right in near_pairs([texts[position] for position in distinct], threshold, seed):
+    lowest = threshold if linked is None else min(linked, threshold)
+    for left, right, similarity in _alike([texts[position] for position in distinct], lowest, seed):
         earlier, later = distinct[left], distinct[right]
-        neighbours.setdefault(later, []).append(earlier)
         found.pairs.append((earlier, later))
+        if similarity >= threshold:
+            neighbours.setdefault(later, []).append(earlier)
     for later in sorted(neighbours):
         kept_ones = [earlier for earlier in sorted(neighbours[later]) if earlier not in found.near]
         if kept_ones:
@@ -63,13 +66,19 @@ def find(texts: Sequence[str], threshold: float, seed: int) -> Duplicates:
 
 def near_pairs(texts: Sequence[str], threshold: float, seed: int) -> list[tuple[int, int]]:
     """Pairs of positions, smaller first, whose shingle sets have a Jaccard similarity of ``threshold`` or more."""
+    return [(left, right) for left, right, _ in _alike(texts, threshold, seed)]
+
+
+def _alike(texts: Sequence[str], threshold: float, seed: int) -> Iterator[tuple[int, int, float]]:
     if len(texts) < 2:
-        return []
+        return
     pairs = minhash.candidates(texts, threshold, seed)
     compared = np.unique(pairs).tolist()
     blocks = shingles.blocks([texts[position] for position in compared])
     sets = dict(zip(compared, (found for _, block in blocks for found in block.sets()), strict=True))
-    return [(left, right) for left, right in pairs.tolist() if jaccard(sets[left], sets[right]) >= threshold]
+    for left, right in pairs.tolist():
+        if (similarity := jaccard(sets[left], sets[right])) >= threshold:
+            yield left, right, similarity
 
 
 def jaccard(left: frozenset[int], right: frozenset[int]) -> float:

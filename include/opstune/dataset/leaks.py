@@ -1,16 +1,16 @@
 """What of one side of the split stands in another: left out when the sides are drawn, looked for again before writing.
 
-Near duplicates are found by how much two texts share of both together. A test question that stands whole
-in a longer training example shares little of that, so here it is the share of the held-out question's words
-that stand in runs of ``RUN`` or more in one other example. Field names are left out, since all questions of a
-skill share them, and so are times of day.
+Near duplicates are found by how much two texts share of both together. A test question that stands whole in a
+longer training example shares little of that, so here it is the share of what the question has of its own: its
+runs of ``RUN`` words that hardly any other example has. An alert rule's wording, which all its alerts share, says
+nothing. Field names are left out, and so are times of day.
 
-Measured on the generated history (74 days, 717 test questions) and on 2,000, 6,000 and 20,000 made-up episodes
-of the 954 real alert rules: between unrelated examples of the former the largest share is 0.60; of the latter
-0, 0 and 11 examples would go at 0.7. Of questions planted inside other text with none, one, two or three words
-changed, 100, 90, 57 and 36 % are found. Runs of 13 find 100, 65, 31 and 13 %: a question has 15 to 50 words, and
-one changed word in its middle breaks every long run. Runs of 5 find 100, 100, 95 and 77 %, but 16, 313 and
-2,213 of the alerts would go for nothing but their rule's wording.
+Measured: between unrelated examples of the generated history (74 days, 717 test questions) the largest share is
+0.50. Of questions planted inside other text with none, one, two or three words changed 100, 100, 88 and 61 % share
+0.6. Of 6,000 made-up alerts of the 954 real rules, each on a host of its own, on 200 and on 40 hosts, 10 of 5,392,
+5 of 5,038 and 5 of 4,471 share so much with one of the held-out tenth. Runs of 3 words find 97 and 83 % of two and
+three changes, but 43, 55 and 73 alerts; runs of 8 find 71, 30 and 12 % and no alert: a question has 15 to 50 words,
+so one changed word breaks most of the long runs. Copies that stand alone are near duplicates, found before.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from opstune.dataset.validate import Drop
 from opstune.errors import DataError
 from opstune.examples import Example
 
-RUN = 8
-LIMIT = 0.7
-#: Runs of words in more examples than this are wording: two examples that share no other run are not compared.
-WORDING = 50
-#: Questions in so many examples and the sides that they are compared with.
+RUN = 4
+LIMIT = 0.6
+#: A run in more examples than this is wording.
+WORDING = 20
+#: A question with fewer runs of its own cannot be told from others like it: only the very same question counts.
+TELLING = 4
+#: Whose questions must not stand in which other sides.
 _HELD_OUT: tuple[tuple[Split, tuple[Split, ...]], ...] = (("test", ("train", "validation")), ("validation", ("train",)))
 _SHOWN = 5
-_CHUNK = 100_000
 _WORD = re.compile(r"\w+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ][\d:.,]+\S*|\b\d\d:\d\d:\d\d\S*")
 
@@ -48,7 +49,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Cover(NamedTuple):
-    """``share`` of the words of ``held`` stand in runs in ``other``; both are positions."""
+    """``share`` of the runs that only ``held`` has stand in ``other``; both are positions."""
 
     held: int
     other: int
@@ -65,43 +66,57 @@ class Questions:
     def __init__(self, examples: Iterable[Example]) -> None:
         vocabulary: dict[str, int] = {}
         self._at: dict[str, int] = {}
+        self._same: list[int] = []
+        first: dict[bytes, int] = {}
         documents: list[Ints] = []
         for example in examples:
+            numbers = [vocabulary.setdefault(word, len(vocabulary)) for word in _words(example)]
             self._at[example.id] = len(documents)
-            numbers = [vocabulary.setdefault(word, len(vocabulary) + 1) for word in _words(example)]
-            # A shorter question is filled up with a word that is none: one run, covered only by its like.
-            documents.append(np.array(numbers + [0] * (RUN - len(numbers)), dtype=np.int64))
-        self._lengths = np.array([len(words) for words in documents], dtype=np.int64)
-        words = np.concatenate(documents) if documents else np.zeros(0, dtype=np.int64)
-        self._document, self._position, hashes = _runs(words, self._lengths)
-        known, self._run = np.unique(hashes, return_inverse=True)
-        found_in = np.unique(self._run * len(documents) + self._document) // max(len(documents), 1)
-        self._wording = np.bincount(found_in, minlength=len(known)) > WORDING
+            documents.append(np.array(numbers, dtype=np.int64))
+            self._same.append(first.setdefault(documents[-1].tobytes(), self._at[example.id]))
+        document, run = _runs(documents)
+        rare = np.bincount(run, minlength=1)[run] <= WORDING
+        #: Which document has which telling run, by run.
+        self._document, self._run = document[rare], run[rare]
+        self._telling = np.bincount(self._document, minlength=len(documents))
 
     def covered(self, held: Sequence[Example], others: Sequence[Example]) -> list[Cover]:
-        """Every pair in which ``LIMIT`` or more of the held example's question stands in the other's."""
-        of_held, of_others = self._numbered(held), self._numbered(others)
-        mine = of_held[self._document] >= 0
-        theirs = of_others[self._document] >= 0
-        wanted = np.zeros(len(self._wording), dtype=bool)
-        wanted[self._run[mine]] = True
-        theirs &= wanted[self._run]
-        if not theirs.any():
+        """Every pair in which ``LIMIT`` or more of what is the held question's own stands in the other.
+
+        The same question is covered whole, whatever it has of its own.
+        """
+        if not held or not others:
             return []
-        table = np.unique(self._run[theirs] * len(others) + of_others[self._document[theirs]])
-        runs = _Runs(of_held[self._document[mine]], self._position[mine], self._run[mine], table, len(others))
-        lengths = self._lengths[[self._at[example.id] for example in held]]
-        found = list[Cover]()
-        for start in range(0, len(candidates := runs.candidates(self._wording)), _CHUNK):
-            found += runs.covers(candidates[start : start + _CHUNK], lengths)
-        return found
+        of_held, of_others = self._numbered(held)[self._document], self._numbered(others)[self._document]
+        mine, theirs = np.flatnonzero(of_held >= 0), np.flatnonzero(of_others >= 0)
+        first = np.searchsorted(self._run[theirs], self._run[mine])
+        counts = np.searchsorted(self._run[theirs], self._run[mine], side="right") - first
+        steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        other = of_others[theirs[np.repeat(first, counts) + steps]]
+        pairs, shared = np.unique(np.repeat(of_held[mine], counts) * len(others) + other, return_counts=True)
+        telling = self._telling[[self._at[example.id] for example in held]][pairs // len(others)]
+        share = np.where(telling >= TELLING, shared / np.maximum(telling, 1), 0)
+        found = {
+            (int(pair) // len(others), int(pair) % len(others)): float(part)
+            for pair, part in zip(pairs[share >= LIMIT], share[share >= LIMIT], strict=True)
+        }
+        found |= dict.fromkeys(self._asked_alike(held, others), 1.0)
+        return [Cover(*pair, share) for pair, share in sorted(found.items())]
 
     def _numbered(self, examples: Sequence[Example]) -> Ints:
         """For every document its position among ``examples``, -1 where it is not there."""
-        numbered = np.full(len(self._lengths), -1, dtype=np.int64)
+        numbered = np.full(len(self._same), -1, dtype=np.int64)
         for position, example in enumerate(examples):
             numbered[self._at[example.id]] = position
         return numbered
+
+    def _asked_alike(self, held: Sequence[Example], others: Sequence[Example]) -> Iterator[tuple[int, int]]:
+        asked: dict[int, list[int]] = {}
+        for position, example in enumerate(held):
+            asked.setdefault(self._same[self._at[example.id]], []).append(position)
+        for position, example in enumerate(others):
+            for one in asked.get(self._same[self._at[example.id]], ()):
+                yield one, position
 
 
 def decontaminate(parts: Parts, questions: Questions, before: Assignments) -> list[Drop]:
@@ -133,8 +148,8 @@ def decontaminate(parts: Parts, questions: Questions, before: Assignments) -> li
 def check(parts: Parts, questions: Questions, linked: Iterable[tuple[str, str]]) -> None:
     """Look for leaks in what is about to be written, whatever was done to prevent them.
 
-    A leak: one id, one incident, one text, a pair of ``linked`` ids (near duplicates), or a held-out
-    question covered to ``LIMIT``, on two sides of the split.
+    A leak: one id, one incident, one text, a pair of ``linked`` ids (near duplicates), or a held-out question
+    that stands in another example (``Questions.covered``), on two sides of the split.
 
     Raises:
         DataError: there are some; names up to five pairs.
@@ -178,55 +193,6 @@ def _contained(parts: Parts, questions: Questions) -> Iterator[_Leak]:
             yield f"{cover.share:.0%} contained", held.id, held_out, other.id, side
 
 
-class _Runs(NamedTuple):
-    """The runs of the held documents: whose, where, and which.
-
-    ``table`` holds, sorted, ``run * width + other`` for every run in every other document.
-    """
-
-    document: Ints
-    position: Ints
-    run: Ints
-    table: Ints
-    width: int
-
-    def candidates(self, wording: npt.NDArray[np.bool_]) -> Ints:
-        """Pairs, as ``held * width + other``, that share a run that is not wording, sorted."""
-        rare = ~wording[self.run]
-        document, run = self.document[rare], self.run[rare]
-        first = np.searchsorted(self.table, run * self.width)
-        counts = np.searchsorted(self.table, (run + 1) * self.width) - first
-        others = self.table[np.repeat(first, counts) + _steps(counts)] % self.width
-        pairs: Ints = np.unique(np.repeat(document, counts) * self.width + others)
-        return pairs
-
-    def covers(self, pairs: Ints, lengths: Ints) -> Iterator[Cover]:
-        """Those of the pairs whose shared runs cover ``LIMIT`` of the held document's words."""
-        held, other = pairs // self.width, pairs % self.width
-        order = np.argsort(self.document, kind="stable")
-        document = self.document[order]
-        first = np.searchsorted(document, held)
-        counts = np.searchsorted(document, held, side="right") - first
-        pair = np.repeat(np.arange(len(pairs)), counts)
-        gram = order[np.repeat(first, counts) + _steps(counts)]
-        key = self.run[gram] * self.width + other[pair]
-        place = np.minimum(np.searchsorted(self.table, key), len(self.table) - 1)
-        both = self.table[place] == key
-        pair, position = pair[both], self.position[gram[both]]
-        # A run covers RUN words, fewer where the next one of the same pair begins earlier.
-        new = np.full(len(pair), RUN)
-        follows = pair[1:] == pair[:-1]
-        new[:-1][follows] = np.minimum(RUN, np.diff(position)[follows])
-        share = np.bincount(pair, new, minlength=len(pairs)) / lengths[held]
-        for at in np.flatnonzero(share >= LIMIT):
-            yield Cover(int(held[at]), int(other[at]), float(share[at]))
-
-
-def _steps(counts: Ints) -> Ints:
-    """0, 1, 2, ... up to each count in turn."""
-    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
 def _words(example: Example) -> list[str]:
     values: list[str] = []
     _gather(example.context, values)
@@ -245,16 +211,19 @@ def _gather(value: Any, into: list[str]) -> None:
         into.append(str(value))
 
 
-def _runs(words: Ints, lengths: Ints) -> tuple[Ints, Ints, npt.NDArray[np.uint64]]:
-    """Document, place in it and 64-bit hash of every ``RUN`` words in a row."""
-    mixed = words.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's constants
+def _runs(documents: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Which document has which run of ``RUN`` words, each pair once, in the order of the runs."""
+    lengths = np.array([len(words) for words in documents], dtype=np.int64)
+    words = np.concatenate([*documents, np.zeros(RUN, dtype=np.int64)]).astype(np.uint64)
+    mixed = words * np.uint64(0x9E3779B97F4A7C15)  # splitmix64's constants
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed ^= mixed >> np.uint64(27)
-    count = len(words) - RUN + 1
+    count = int(lengths.sum())
     hashes = np.zeros(count, dtype=np.uint64)
     for step in range(RUN):
         hashes = hashes * np.uint64(0x5851F42D4C957F2D) + mixed[step : step + count]
-    document = np.repeat(np.arange(len(lengths)), lengths)[:count]
-    position = np.arange(count) - (np.cumsum(lengths) - lengths)[document]
-    inside = position + RUN <= lengths[document]
-    return document[inside], position[inside], hashes[inside]
+    document = np.repeat(np.arange(len(lengths)), lengths)
+    inside = np.arange(count) + RUN <= np.cumsum(lengths)[document]
+    _, run = np.unique(hashes[inside], return_inverse=True)
+    pairs = np.unique(run * max(len(documents), 1) + document[inside])
+    return pairs % max(len(documents), 1), pairs // max(len(documents), 1)

@@ -122,7 +122,7 @@ class ExampleStore:
         skills: Collection[str] | None = None,
         since: datetime | None = None,
     ) -> pa.Table:
-        """As ``read``, but only these columns, in no order.
+        """As ``read``, but only these columns, in no order. A time without a zone is UTC.
 
         Opened are the parts of these sources and days. Of other days only those that were written later than the
         oldest part wanted, and of them only the ids: they may hold a later version that moved to an earlier day.
@@ -131,7 +131,8 @@ class ExampleStore:
         Raises:
             IntegrityError: names a part that changed, or whose key is not here.
         """
-        since = since.astimezone(UTC) if since else None
+        if since:
+            since = since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC)
         parts = [path for path in self.parts() if sources is None or _field(path.parents[1]) in sources]
         wanted = {path for path in parts if since is None or _field(path.parent) >= since.date().isoformat()}
         oldest = min((number_of(path) for path in wanted), default=0)

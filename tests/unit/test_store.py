@@ -122,6 +122,7 @@ SPREAD = [
         ({"skills": ["diagnosis"]}, set()),
         ({"since": DAY.replace(day=8)}, {"4"}),
         ({"since": DAY.replace(day=8).astimezone(timezone(timedelta(hours=14)))}, {"4"}),
+        ({"since": DAY.replace(day=8, tzinfo=None)}, {"4"}),
         ({"since": DAY.replace(day=9)}, set()),
         ({"since": DAY.replace(day=8, hour=0), "skills": ["triage"], "sources": ["s", "other"]}, {"4", "5"}),
     ],

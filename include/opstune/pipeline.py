@@ -133,7 +133,7 @@ def push_annotation(project: str, settings: Settings) -> PushReport:
     connection = settings.connection(LABEL_STUDIO)
     if connection is None:
         return PushReport(project=project, off=NO_LABEL_STUDIO)
-    examples, scrub = ExampleStore(settings.examples_dir).read(), _scrub(settings)
+    examples, scrub = ExampleStore(settings.examples_dir, keyring(settings)).read(), _scrub(settings)
     taught = annotating.skill_of(project) in settings.dataset.skills
     model = _champion(settings) if taught else None  # asked about what it never learnt it would invent
     return annotating.push(project, examples, connection, settings.annotate, settings.annotations_dir, scrub, model)
@@ -144,7 +144,7 @@ def pull_annotation(project: str, settings: Settings) -> PullReport:
     connection = settings.connection(LABEL_STUDIO)
     if connection is None:
         return PullReport(project=project, off=NO_LABEL_STUDIO)
-    store = ExampleStore(settings.examples_dir)
+    store = ExampleStore(settings.examples_dir, keyring(settings))
     return annotating.pull(project, store, connection, settings.annotate, settings.annotations_dir, _scrub(settings))
 
 

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,16 @@ def alertmanager(folder: Path) -> Iterator[str]:
     ]
     with _running(command, folder / "alertmanager.log", f"http://{address}", {}) as url:
         yield url
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Ask until it holds, for a minute at most."""
+    pause = threading.Event()
+    for _ in range(300):
+        if true():
+            return
+        pause.wait(0.2)
+    raise AssertionError("it never came true")
 
 
 def free_port() -> int:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ import pytest
 from alert_place import AlertPlace
 from alert_truth import DAY, Truth, groups, history, series, stamp
 from fault_server import FAULTS, Answer, FaultServer, Request, forwarding
-from prometheus_server import backfill, prometheus
+from prometheus_server import backfill, prometheus, wait_until
 
 from opstune.errors import ServiceDown
 
@@ -243,14 +242,3 @@ def samples(url: str) -> dict[str, list[int]]:
     with httpx.Client() as client:
         found = client.get(f"{url}/api/v1/query", params={"query": "ALERTS[1h]"}).json()["data"]["result"]
     return {one["metric"]["alertstate"]: [round(at * 1000) for at, _ in one["values"]] for one in found}
-
-
-def wait_until(true: object) -> None:
-    """Ask until it holds, for a minute at most."""
-    assert callable(true)
-    pause = threading.Event()
-    for _ in range(300):
-        if true():
-            return
-        pause.wait(0.2)
-    pytest.fail("it never came true")

@@ -131,7 +131,7 @@ def _read(name: str, source: ActionSource, opening: Opening, floor: datetime, fo
     reader = opening.kinds[source.kind].open(
         source.read,
         Opening(
-            f"{opening.source}, {name}",
+            opening.source,
             own,
             opening.connections,
             opening.settings,

@@ -14,11 +14,13 @@ class Borders:
     """The position of a source of episodes, as JSON in its watermark. Times are milliseconds since 1970.
 
     ``again`` is how far before the newest moment a later run begins. ``said`` holds what the monitor itself told about
-    episodes while they fired: it is not to be had later.
+    episodes while they fired: it is not to be had later. Until something was ``seen`` there is no position: an empty
+    answer must not move the beginning.
     """
 
     def __init__(self, position: Mapping[str, Any], again: int) -> None:
         self._again = again
+        self.seen = bool(position)
         self._through = milliseconds(datetime.fromisoformat(position["highest"])) if position else 0
         self._states: dict[int, list[dict[str, Any]]] = {
             int(border): states for border, states in position.get("borders", {}).items()
@@ -40,13 +42,12 @@ class Borders:
     def advance(self, through: int) -> None:
         """Everything before this moment is read. Borders that no later run can begin at are forgotten."""
         self._through = max(self._through, through)
-        if self._states:
-            oldest = self._oldest_needed()
-            self._states = {border: states for border, states in self._states.items() if border >= oldest}
+        oldest = self._oldest_needed()
+        self._states = {border: states for border, states in self._states.items() if border >= oldest}
 
     def position(self) -> dict[str, Any]:
-        """As JSON; empty as long as there is no border."""
-        if not self._states:
+        """As JSON; empty as long as nothing was seen."""
+        if not self.seen:
             return {}
         return {
             "highest": iso(self._through),

@@ -106,6 +106,7 @@ class PrometheusReader:
             wait = max(slack, *(self._gap(interval) for interval in {0, *(rule.interval for rule in found)}))
             standing = self._borders.start()
             begin, begun = standing or (max(milliseconds(floor) - wait, 0) // self._chunk * self._chunk, [])
+            self._borders.keep(begin, begun)
             oldest = min([begin, *(episode.start for episode in begun)]) - wait
             actions = load(self._options.actions, self._opening, _moment(max(oldest, 0)))
             yield Settled(actions.places)
@@ -116,16 +117,14 @@ class PrometheusReader:
             yield from self._stretches(prometheus, run, begin)
 
     def reached(self) -> dict[str, Any]:
-        """Empty as long as no alert was ever seen: an empty answer must not move the beginning."""
         return self._borders.position()
 
     def scopes(self) -> tuple[Collection[str], Collection[str]]:
         return (), ("",)
 
-    def _stretches(self, prometheus: Http, run: _Run, begin: int) -> Iterator[Raw | Reached]:
+    def _stretches(self, prometheus: Http, run: _Run, at: int) -> Iterator[Raw | Reached]:
         """An episode is given when nothing can change any more: neither it nor the actions that it has, of which one
         may be nearer to an episode that is yet to come."""
-        at = begin
         while at < run.now:
             end = min(at + self._chunk, run.now)
             for labels, moments in alerting.fired(prometheus, self._options.select, at, end):
@@ -133,15 +132,15 @@ class PrometheusReader:
             _give_actions(run, end - run.wait)
             yield from self._raws(run, run.episodes.take(end, 2 * run.wait))
             open_here = run.episodes.all()
-            if end == at + self._chunk and (run.given or open_here or self._borders.start()):
+            self._borders.seen = self._borders.seen or bool(run.given or open_here)
+            if end == at + self._chunk:
                 self._borders.keep(end, open_here)
-                yield Reached(self._borders.position())
+                if self._borders.seen:
+                    yield Reached(self._borders.position())
             at = end
         _give_actions(run, run.now + run.wait)
         self._listen(run)
         yield from self._raws(run, run.episodes.all())
-        if run.given and self._borders.start() is None:
-            self._borders.keep(begin, [])
         self._borders.advance(run.now)
         self._borders.said = {name: said for name, said in self._borders.said.items() if name in run.given}
 

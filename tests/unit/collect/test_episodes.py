@@ -98,7 +98,8 @@ def test_an_episode_is_called_by_its_alert_its_labels_and_its_start() -> None:
 
 def test_a_later_run_goes_on_from_the_last_border_that_lies_far_enough_back() -> None:
     borders = Borders({}, again=2 * DAY)
-    assert borders.start() is None and borders.position() == {}
+    assert borders.start() is None
+    borders.seen = True
     for day in range(1, 7):
         borders.keep(day * DAY, [Episode(POD, day, day, ["runs/1"])])
     borders.advance(6 * DAY + HOUR)
@@ -112,11 +113,20 @@ def test_a_later_run_goes_on_from_the_last_border_that_lies_far_enough_back() ->
 
 def test_a_run_that_is_killed_while_it_reads_again_does_not_lose_how_far_the_one_before_came() -> None:
     borders = Borders({}, again=DAY)
+    borders.seen = True
     for day in range(1, 7):
         borders.keep(day * DAY, [])
     killed = Borders(borders.position(), again=DAY)
     killed.keep(6 * DAY, [])
     assert Borders(killed.position(), again=DAY).start() == (5 * DAY, [])
+
+
+def test_there_is_no_position_until_something_was_seen() -> None:
+    borders = Borders({}, again=DAY)
+    borders.keep(DAY, [])
+    assert borders.position() == {}
+    borders.seen = True
+    assert Borders(borders.position(), again=DAY).position() == borders.position() != {}
 
 
 def test_until_a_border_is_old_enough_the_oldest_one_counts() -> None:

@@ -35,7 +35,7 @@ class TurnSensor(BaseSensorOperator):
         if reason := turn.yields_to_monthly(run.dag_id, run.run_type == "scheduled", when, monthly):
             task.xcom_push(key=run_note.KEY, value=reason)
             raise AirflowSkipException(reason)
-        found = settings.load(context["params"], [settings.MLFLOW])
+        found = settings.load(context["params"], [settings.MLFLOW, *settings.STORE_KEYS])
         busy = turn.take(found.home, run.dag_id, run.run_id, tasks.state_of)
         if busy:
             self.log.info("One retrain at a time: waiting for %s to end.", busy)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from opstune.settings import Settings
 
 MLFLOW: Final = "opstune_mlflow"
+LABEL_STUDIO: Final = "opstune_label_studio"
+#: The secret that the example store is encrypted under, where it does not come from a file; and the one before.
+STORE_KEYS: Final = ("opstune_store_key", "opstune_store_key_previous")
 _SCHEMES: Final = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 # Field of the form → section and key of opstune.yaml.
@@ -68,9 +71,23 @@ def as_connection(name: str) -> dict[str, str] | None:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        found = Connection.get(name)
+        return _as_library(Connection.get(name))
     except AirflowNotFoundException:
         return None
+
+
+async def connection_of_trigger(name: str) -> dict[str, str] | None:
+    """The same from a trigger, whose event loop may not be held up."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return _as_library(await Connection.async_get(name))
+    except AirflowNotFoundException:
+        return None
+
+
+def _as_library(found: Connection) -> dict[str, str]:
     extra = json.loads(found.extra or "{}")
     return {"url": as_url(found), **{key: extra[key] for key in ("ca_file", "proxy") if extra.get(key)}}
 
@@ -107,6 +124,11 @@ def source_names() -> list[str]:
     return _stems("sources")
 
 
+def annotation_projects() -> list[str]:
+    """The projects in Label Studio, by the name of their labelling page."""
+    return _stems("label_studio", "*.xml")
+
+
 def profile_names() -> list[str]:
     return _stems("profiles")
 
@@ -130,7 +152,7 @@ def _named(value: Any) -> Iterator[str]:
             yield from _named(inner)
 
 
-def _stems(folder: str) -> list[str]:
+def _stems(folder: str, pattern: str = "*.yaml") -> list[str]:
     # opstune.settings.config_dir, without the tenth of a second that pydantic-settings takes to import
     config = Path(os.environ.get("OPSTUNE_CONFIG", Path(opstune.__file__).parents[1] / "config"))
-    return sorted(file.stem for file in (config / folder).glob("*.yaml"))
+    return sorted(file.stem for file in (config / folder).glob(pattern))

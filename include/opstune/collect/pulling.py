@@ -20,6 +20,7 @@ from opstune.collect.source import ALWAYS, Connections, Opening, Raw, Reached, R
 from opstune.collect.watermark import Watermark
 from opstune.errors import AccessDenied, DataError, OpstuneError, ServiceDown
 from opstune.examples import Example
+from opstune.security.keys import Keyring
 from opstune.settings import CollectSettings
 from opstune.store import ExampleStore, Upserted
 
@@ -238,7 +239,7 @@ def check(
         mark = _start(mapper, reader, standing, settings, since)
         run = _begin(mapper, store, mark, settings)
         records = reader.read(mark.position, mark.floor)
-        run.write(ExampleStore(store).compare, run.examples(records), lambda _reached: None)
+        run.write(_examples(store, home, connection).compare, run.examples(records), lambda _reached: None)
     except AccessDenied as error:
         return found.model_copy(update={"reachable": True, "authorised": False, "problem": str(error)})
     except OpstuneError as error:
@@ -258,11 +259,16 @@ def _collect(
         run.quarantine.save(*reader.scopes())
         watermark.save(store, mapper.source, mark.model_copy(update={"position": place.position}))
 
-    run.write(ExampleStore(store).upsert, run.examples(reader.read(mark.position, mark.floor)), reached)
+    records = reader.read(mark.position, mark.floor)
+    run.write(_examples(store, home, connection).upsert, run.examples(records), reached)
     standing = run.quarantine.save(*reader.scopes())
     mark = mark.model_copy(update={"position": reader.reached() or mark.position, "collected_at": datetime.now(UTC)})
     watermark.save(store, mapper.source, mark)
     return run, mark, standing
+
+
+def _examples(store: Path, home: Path, connections: Connections) -> ExampleStore:
+    return ExampleStore(store, Keyring.connected(home / "keys", connections))
 
 
 def _begin(mapper: Mapper, store: Path, mark: Watermark, settings: CollectSettings) -> _Pass:

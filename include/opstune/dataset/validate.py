@@ -117,7 +117,7 @@ def settled(examples: Sequence[Example], tested: Collection[str]) -> tuple[list[
 def allows(schema: Mapping[str, Any], value: Any) -> bool:
     """Whether a value is possible under one of the schemas that skills build.
 
-    Covers what those use (oneOf, const, enum, closed objects); lengths of free texts are left to the
+    Covers what those use (oneOf, const, enum, closed objects, arrays); lengths of free texts are left to the
     decoder. jsonschema compiles each case's own schema first, which takes a hundred times as long.
     """
     if "oneOf" in schema:
@@ -133,6 +133,9 @@ def allows(schema: Mapping[str, Any], value: Any) -> bool:
         if schema.get("additionalProperties") is False and any(name not in properties for name in value):
             return False
         return all(allows(properties[name], item) for name, item in value.items() if name in properties)
+    if schema.get("type") == "array":
+        fits = isinstance(value, list) and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value))
+        return fits and all(allows(schema["items"], item) for item in value)
     return True
 
 

@@ -17,9 +17,7 @@ GitHub and GitLab is the prefix and not the token.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -41,124 +39,106 @@ from detect_secrets.plugins.stripe import StripeDetector
 from detect_secrets.plugins.telegram_token import TelegramBotTokenDetector
 from detect_secrets.plugins.twilio import TwilioKeyDetector
 
+from opstune.dataset import assignments as given
+from opstune.dataset.assignments import Spans
+
+
+def _whole(match: re.Match[str]) -> Spans:
+    return [match.span()]
+
 
 @dataclass(frozen=True)
 class Detector:
     """A kind of secret.
 
-    ``hints``: one of them is in every text that can hold it (in lower case where ``folded``). ``group``:
-    which group of the pattern is the secret, 0 for the whole match. ``accept``: whether a match counts.
-    ``probe``: a cheaper pattern that is found, in lower case, wherever ``pattern`` is.
+    ``hints``: one of them is, in lower case, in every text that can hold it. ``secrets``: where in a match
+    the secrets are, none where it is not one after all. ``probe``: a quicker pattern that is found, in lower
+    case, wherever ``pattern`` is.
     """
 
     kind: str
     pattern: re.Pattern[str]
     hints: tuple[str, ...]
-    folded: bool = False
-    group: int = 0
-    accept: Callable[[re.Match[str]], bool] = lambda match: True
+    secrets: Callable[[re.Match[str]], Spans] = _whole
     probe: re.Pattern[str] | None = None
 
-    def hinted(self, text: str, folded: str) -> bool:
-        """Whether a text (and the same in lower case) can hold such a secret at all."""
-        where = folded if self.folded else text
-        for hint in self.hints:
-            if hint in where:
-                return not self.probe or self.probe.search(folded) is not None
-        return False
+    def hinted(self, folded: str) -> bool:
+        """Whether a text, given in lower case, can hold such a secret at all."""
+        return any(hint in folded for hint in self.hints)
+
+    def found(self, text: str, folded: str) -> bool:
+        """Whether the pattern is in a text, given also in lower case."""
+        return (not self.probe or self.probe.search(folded) is not None) and self.pattern.search(text) is not None
 
 
-def shannon(text: str) -> float:
-    """Entropy in bits a character."""
-    return -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
-
-
-def looks_random(text: str) -> bool:
-    """A value that a person did not choose: long, letters and digits mixed, not words joined by dashes."""
-    if len(text) < 16 or not re.search(r"\d", text) or not re.search(r"[A-Za-z]", text) or shannon(text) < 3.0:
-        return False
-    words = re.split(r"[-_.:/]", text)
-    return not any(len(word) > 3 and word.isalpha() and word.islower() for word in words) or len(words) == 1
-
-
-#: Values that stand where a secret would, and are none.
-_NO_SECRET = re.compile(
-    r"(?i)(?:|[*x.•-]+|<.*|\$.*|\{\{.*|%[({].*|\[?(?:redacted|masked|hidden|filtered|removed|secret)\]?|null|none|nil|true|false|"
-    r"yes|no|on|off|undefined|empty|unset|required|missing|invalid|incorrect|wrong|expired|expires|changed|rejected|failed|"
-    r"unknown|not|is|was|for|must|the|and|or)[.,;:!?]*"
-)
-_STRONG = (
-    r"pass(?:word|wd|phrase)|pwd|api[_-]?key|access[_-]?key|secret[_-]?key|secret[_-]?access[_-]?key|account[_-]?key|"
-    r"client[_-]?secret|private[_-]?key|encryption[_-]?key|signing[_-]?key|master[_-]?key|"
-    r"(?:auth|access|refresh|session|id|api|bot|deploy)[_-]?token"
-)
-_WEAK = r"secret|token|credentials?|auth|sig|key"
-_STRONG_KEY = re.compile(rf"(?i)[\w.-]*?(?:{_STRONG})")
-_WEAK_KEY = re.compile(rf"(?i)(?:[\w.-]*?[_.-])?(?:{_WEAK})")
-
-
-def is_secret_of(key: str, value: str, prose: bool = False) -> bool:
-    """Whether a value under this key is a secret.
-
-    Under a key such as ``password`` everything is that is not visibly a placeholder (in prose, after a
-    colon and a space, a bare word is not). Under a vague key such as ``token`` or ``secret``, which also
-    name Kubernetes objects and counts, only a value that looks random.
-    """
-    if _NO_SECRET.fullmatch(value):
-        return False
-    if _STRONG_KEY.fullmatch(key):
-        return not (prose and value.isalpha()) and len(value) >= 3
-    return bool(_WEAK_KEY.fullmatch(key)) and looks_random(value)
-
-
-def _accept_assignment(match: re.Match[str]) -> bool:
-    prose = match["assign"].startswith(":") and match["assign"].endswith((" ", "\t")) and not match["quote"]
-    return is_secret_of(match["key"], match["value"], prose)
-
-
-#: ``key=value``, ``key: value``, ``"key": "value"``, ``key => value``, also inside escaped JSON.
-ASSIGNMENT = re.compile(
-    rf"(?i)(?<![\w.-])(?P<key>[\w.-]*?(?:{_STRONG}|{_WEAK}))(?![\w-])(?:\\?[\"'])?"
-    r"(?P<assign>[ \t]*(?:=>|:=|==?|:)[ \t]*)"
-    r"(?P<quote>\\?[\"'])?(?P<value>(?(quote)[^\"'\\\n]+|(?:[^\s\"',;&)}\]]|&(?!\w+=)|[)}\]](?=[^\s\"',;&)}\]]))+))"
-)
-_ASSIGNED = re.compile(r"(?:pass(?:word|wd|phrase)|pwd|key|token|secret|credentials?|auth|sig)\\?[\"']?[ \t]*[=:]")
-URL_PASSWORD = re.compile(r"[a-zA-Z][\w+.-]*://[^\s:/@\"'<>]*:(?P<value>[^\s/\"'<>]+)@")
-_BEARER = re.compile(r"(?i)\bbearer[ \t:=]+(?P<value>[\w\-.~+/]{8,}=*)")
-_AUTHORIZATION = re.compile(
-    r"(?i)\bauthorization(?:\\?[\"'])?[ \t]*[:=][ \t]*(?:\\?[\"'])?(?:bearer|basic|token|apikey|negotiate)[ \t]+"
-    r"(?P<value>[^\s\"'\\,<]+)"
-)
-_BASIC = re.compile(r"(?i)\bbasic[ \t]+(?P<value>[A-Za-z0-9+/]{12,}={0,2})(?![\w-])")
-_FLAG = re.compile(rf"(?i)(?<![\w-])--(?P<key>[\w-]*?(?:{_STRONG}|secret|token))[ \t]+[\"']?(?P<value>[^\s\"']+)")
+_PEM_END = r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
+#: Whole, cut off at either end, and as PuTTY writes it.
 _PRIVATE_KEY = re.compile(
-    r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-    r"(?:.*?-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s\\]*)",
+    rf"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----(?:.*?{_PEM_END}|"
+    r"(?:(?:Proc-Type|DEK-Info|Comment|Version):[^\n]*|[A-Za-z0-9+/=\s\\>|])*)|"
+    rf"(?:[A-Za-z0-9+/=]{{16,}}(?:\\n|[\s>|+-])*)+{_PEM_END}|Private-Lines: \d+[\sA-Za-z0-9+/=]*",
     re.DOTALL,
 )
-_OUR_TOKENS = {
-    "github-token": (r"github_pat_\w{22,}", "github_pat_"),
-    "google-key": (r"AIza[\w-]{35}", "AIza"),
-    "llm-key": (r"sk-(?:proj-|ant-|svcacct-|or-)[\w-]{20,}", "sk-"),
-    "vault-token": (r"hv[sbr]\.[\w-]{20,}", "hvs.", "hvb.", "hvr."),
-    "slack-token": (r"x(?:app|ox[a-z])-[\w-]{10,}", "xapp-", "xox"),
-    "cloud-token": (r"do[opr]_v1_[a-f0-9]{40,}", "_v1_"),
-}
+_HASH = re.compile(
+    r"\$(?:2[abxy]\$\d\d\$[./A-Za-z0-9]{53}|(?:1|5|6|7|y|apr1)\$[^\s:$\"']{1,40}\$(?:[^\s:$\"']{1,40}\$)?[./A-Za-z0-9]{22,}"
+    r"|argon2\w{1,2}\$v=\d+\$[^\s\"':]{20,})|\{S?SHA\d*\}[A-Za-z0-9+/=]{20,}"
+)
+#: The secret half of a pair that carries no mark of its own.
+_AWS_PAIR = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}[\s,:;\"'|/]+(?P<value>[A-Za-z0-9/+]{40})(?![\w/+])")
+#: Kind, pattern, hints. Vendors' own prefixes, as they document them.
+_OUR_TOKENS = (
+    ("github-token", r"github_pat_\w{22,}", "github_pat_"),
+    ("google-key", r"AIza[\w-]{35}", "aiza"),
+    ("google-key", r"ya29\.[\w-]{20,}", "ya29."),
+    ("google-key", r"GOCSPX-[\w-]{24,}", "gocspx-"),
+    ("llm-key", r"sk-(?:proj-|ant-|svcacct-|or-)[\w-]{20,}", "sk-proj-", "sk-ant-", "sk-svcacct-", "sk-or-"),
+    ("llm-key", r"hf_[A-Za-z0-9]{30,}", "hf_"),
+    ("vault-token", r"hv[sbr]\.[\w-]{20,}", "hvs.", "hvb.", "hvr."),
+    ("slack-token", r"x(?:app|ox[a-z])-[\w-]{10,}", "xapp-", "xox"),
+    ("cloud-token", r"do[opr]_v1_[a-f0-9]{40,}", "_v1_"),
+    ("cloud-token", r"dapi[a-f0-9]{32}", "dapi"),
+    ("cloud-token", r"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{40,}", ".atlasv1."),
+    ("grafana-token", r"gl(?:sa|c)_[\w=+/-]{20,}", "glsa_", "glc_"),
+    ("newrelic-key", r"NRAK-[A-Z0-9]{20,}", "nrak-"),
+    ("npm-token", r"npm_[A-Za-z0-9]{36}", "npm_"),
+    ("docker-token", r"dckr_(?:pat|oat)_[\w-]{20,}", "dckr_"),
+    ("linear-key", r"lin_(?:api|oauth)_[A-Za-z0-9]{32,}", "lin_api_", "lin_oauth_"),
+    ("atlassian-token", r"ATATT3[\w=-]{50,}", "atatt3"),
+    ("sentry-token", r"sntry[su]_[\w+/=-]{20,}", "sntry"),
+    ("stripe-key", r"whsec_[\w+/=]{24,}", "whsec_"),
+    ("age-key", r"AGE-SECRET-KEY-1[0-9A-Z]{50,}", "age-secret-key-"),
+)
 #: A pattern may end before the token does (a JWT's before its signature), so the rest of the word goes with it.
 _REST = r"(?:[\w+/=~-]|\.(?=\w))*"
-
-
-def _has_digit(match: re.Match[str]) -> bool:
-    return bool(re.search(r"\d", match["value"])) or len(match["value"]) >= 24
-
-
-def _encoded(match: re.Match[str]) -> bool:
-    value = match["value"]
-    return value.endswith("=") or (not value.islower() and not value.isupper() and bool(re.search(r"\d", value)))
-
-
-def _mixed(match: re.Match[str]) -> bool:
-    return all(re.search(shape, match[0].partition(":")[2]) for shape in ("[a-z]", "[A-Z]", r"\d"))
+_PROGRAMS = ("curl", "sshpass", "mysql", "mariadb", "redis-cli", "login")
+_GITLAB = (
+    "glpat-",
+    "gldt-",
+    "glft-",
+    "glsoat-",
+    "glrt-",
+    "gr1348941",
+    "glcbt-",
+    "glimt-",
+    "glptt-",
+    "glagent-",
+    "gloas-",
+)
+_KEYS = (
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "auth",
+    "credential",
+    "sig",
+    "salt",
+    "sess",
+    "cookie",
+    "license",
+    "dockerconfigjson",
+)
 
 
 def _from_plugin(plugin: RegexBasedDetector, kind: str, *hints: str) -> list[Detector]:
@@ -169,54 +149,67 @@ def _whole_word(pattern: str, flags: int = 0) -> re.Pattern[str]:
     return re.compile(f"(?:{pattern}){_REST}", flags)
 
 
-def _named(
-    kind: str, pattern: re.Pattern[str], *hints: str, accept: Callable[[re.Match[str]], bool] = lambda match: True
-) -> Detector:
-    return Detector(kind, pattern, hints, folded=True, group=pattern.groupindex["value"], accept=accept)
+def _mixed(match: re.Match[str]) -> Spans:
+    token = match[0].partition(":")[2]
+    return [match.span()] if all(re.search(shape, token) for shape in ("[a-z]", "[A-Z]", r"\d")) else []
 
 
 def _detectors() -> tuple[Detector, ...]:
-    keys = ("pass", "pwd", "secret", "token", "key", "auth", "credential", "sig")
-    aws = _from_plugin(AWSKeyDetector(), "aws-key", "AKIA", "ASIA", "ABIA", "ACCA", "A3T")[:1]
+    aws = _from_plugin(AWSKeyDetector(), "aws-key", "akia", "asia", "abia", "acca", "a3t")[:1]
     telegram = [
-        replace(found, accept=_mixed) for found in _from_plugin(TelegramBotTokenDetector(), "telegram-token", ":")
+        replace(found, secrets=_mixed) for found in _from_plugin(TelegramBotTokenDetector(), "telegram-token", ":aa")
     ]
     return (
-        Detector("private-key", _PRIVATE_KEY, ("PRIVATE KEY",)),
-        *_from_plugin(JwtTokenDetector(), "jwt", "eyJ"),
+        Detector("private-key", _PRIVATE_KEY, ("private key", "private-lines")),
+        Detector(
+            "kubernetes-secret",
+            given.SECRET_DATA,
+            ("stringdata", "data:", 'data"', 'data\\"'),
+            given.secret_data,
+            re.compile(r"kind\\?\"?\s*:\s*\\?[\"']?secret\b"),
+        ),
+        *_from_plugin(JwtTokenDetector(), "jwt", "eyj"),
+        Detector("aws-key", _AWS_PAIR, ("akia", "asia"), given.known_value),
         *aws,
-        *_from_plugin(AzureStorageKeyDetector(), "azure-key", "AccountKey="),
-        *_from_plugin(DiscordBotTokenDetector(), "discord-token", "."),
-        *_from_plugin(GitHubTokenDetector(), "github-token", "gh"),
-        *_from_plugin(GitLabTokenDetector(), "gitlab-token", "gl", "GR1348941"),
+        *_from_plugin(AzureStorageKeyDetector(), "azure-key", "accountkey="),
+        *(
+            replace(found, probe=re.compile(r"\.[\w-]{6}\."))
+            for found in _from_plugin(DiscordBotTokenDetector(), "discord-token", ".")
+        ),
+        *_from_plugin(GitHubTokenDetector(), "github-token", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        *_from_plugin(GitLabTokenDetector(), "gitlab-token", *_GITLAB),
         *_from_plugin(MailchimpDetector(), "mailchimp-key", "-us"),
-        *_from_plugin(NpmDetector(), "npm-token", "_authToken"),
-        *_from_plugin(OpenAIDetector(), "llm-key", "sk-"),
+        *_from_plugin(NpmDetector(), "npm-token", "_authtoken"),
+        *_from_plugin(OpenAIDetector(), "llm-key", "t3blbkfj"),
         *_from_plugin(PypiTokenDetector(), "pypi-token", "pypi-"),
-        *_from_plugin(SendGridDetector(), "sendgrid-key", "SG."),
+        *_from_plugin(SendGridDetector(), "sendgrid-key", "sg."),
         *_from_plugin(SlackDetector(), "slack-token", "xox", "hooks.slack"),
         *_from_plugin(SquareOAuthDetector(), "square-secret", "sq0csp-"),
         *_from_plugin(StripeDetector(), "stripe-key", "k_live_"),
         *telegram,
-        *_from_plugin(TwilioKeyDetector(), "twilio-key", "AC", "SK"),
-        *(
-            Detector(kind, _whole_word(rf"(?<![\w-]){ours}"), tuple(hints))
-            for kind, (ours, *hints) in _OUR_TOKENS.items()
+        *_from_plugin(TwilioKeyDetector(), "twilio-key", "ac", "sk"),
+        *(Detector(kind, _whole_word(rf"(?<![\w-]){token}"), tuple(hints)) for kind, token, *hints in _OUR_TOKENS),
+        Detector(
+            "password-hash",
+            _HASH,
+            ("$2a$", "$2b$", "$2x$", "$2y$", "$1$", "$5$", "$6$", "$7$", "$y$", "$apr1$", "$argon2", "{sha", "{ssha"),
         ),
-        _named("url-password", URL_PASSWORD, "://"),
-        _named("authorization", _AUTHORIZATION, "authorization"),
-        _named("bearer-token", _BEARER, "bearer", accept=_has_digit),
-        _named("basic-auth", _BASIC, "basic", accept=_encoded),
-        _named("credential", _FLAG, "--", accept=lambda match: is_secret_of(match["key"], match["value"])),
-        replace(_named("credential", ASSIGNMENT, *keys, accept=_accept_assignment), probe=_ASSIGNED),
+        Detector("webhook-url", given.WEBHOOK, ("webhook", "hooks."), given.random_value),
+        Detector("url-password", given.URL_PASSWORD, ("://",), given.url_password),
+        Detector("url-password", given.URL_TOKEN, ("://",), given.random_value),
+        Detector("url-password", given.ORACLE, ("jdbc:oracle",), given.known_value),
+        Detector("authorization", given.AUTHORIZATION, ("authorization",), given.known_value),
+        Detector("bearer-token", given.BEARER, ("bearer",), given.bearer),
+        Detector("basic-auth", given.BASIC, ("basic",), given.encoded),
+        Detector("cookie", given.COOKIE, ("cookie",), given.cookies),
+        Detector("credential", given.LOGIN, _PROGRAMS, given.known_value),
+        Detector("credential", given.SAID, ("password", "passphrase", "passwd", "passcode", "pwd"), given.known_value),
+        Detector("credential", given.FLAG, ("--",), given.keyed, re.compile("--[a-z]")),
+        Detector("credential", given.INSTRUCTION, ("env ", "arg ", "env\t", "arg\t"), given.keyed),
+        Detector("credential", given.NAMED, ("value",), given.keyed),
+        Detector("credential", given.ASSIGNMENT, _KEYS, given.assigned, given.ASSIGNED),
     )
 
 
 #: In the order in which they are tried: what names its kind first, assignments last.
 DETECTORS = _detectors()
-
-
-def may_hold_secret(text: str) -> bool:
-    """Whether any detector's pattern is in a text; never false where there is a secret."""
-    folded = text.lower()
-    return any(detector.hinted(text, folded) and detector.pattern.search(text) for detector in DETECTORS)

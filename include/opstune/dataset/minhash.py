@@ -11,9 +11,9 @@ import numpy.typing as npt
 from opstune.dataset.shingles import Numbers, Positions, blocks
 
 #: Share of pairs at the threshold that banding must bring up as candidates.
-RECALL = 0.99
-#: Hashes a text, at most. One standard error of the estimate is sqrt(s(1-s)/252): 0.03 at s = 0.7.
-_HASHES = 256
+RECALL = 0.998
+#: Hashes a text, at most. One standard error of the estimate is sqrt(s(1-s)/512): 0.02 at s = 0.7.
+_HASHES = 512
 #: In a fuller bucket not all are compared with all, or 10,000 repeats of one alert would be 50 million pairs.
 _BUCKET = 100
 #: There each is compared with so many of the first, which are those that stay, and with so many that follow it.
@@ -35,7 +35,7 @@ def banding(threshold: float) -> Banding:
 
     With b bands of r rows a pair of similarity s is one with probability 1 - (1 - s^r)^b (Leskovec, Rajaraman,
     Ullman: Mining of Massive Datasets, 3.4.2). More rows bring up fewer pairs that are not alike: of those at
-    0.4, which texts of one template reach, 4 rows bring up half and 6 rows a sixth.
+    0.4, which texts of one template reach, 128 bands of 4 rows bring up 96 % and 85 bands of 6 rows 30 %.
     """
     for rows in range(16, 1, -1):
         if 1 - (1 - threshold**rows) ** (_HASHES // rows) >= RECALL:
@@ -105,11 +105,15 @@ def _within(sizes: Positions) -> tuple[Positions, Positions]:
 
 
 def _likely(pairs: npt.NDArray[np.int64], sketches: Sketches, threshold: float) -> npt.NDArray[np.int64]:
-    """The pairs whose estimated similarity is within four standard errors of the threshold, or above it."""
-    left, right = pairs >> 32, pairs & 0xFFFFFFFF
-    alike = np.zeros(len(pairs), np.int64)
-    for row in sketches:
-        alike += row[left] == row[right]
-    floor = threshold - 4 * np.sqrt(threshold * (1 - threshold) / len(sketches))
-    likely = alike >= floor * len(sketches)
-    return np.stack((left[likely], right[likely]), axis=1)
+    """The pairs whose estimated similarity is within four standard errors of the threshold, or above it.
+
+    A quarter of the hashes tells most of those apart that are not.
+    """
+    for part in (sketches[: len(sketches) // 4], sketches):
+        left, right = pairs >> 32, pairs & 0xFFFFFFFF
+        alike = np.zeros(len(pairs), np.int32)
+        for row in part:
+            alike += row[left] == row[right]
+        floor = threshold - 4 * np.sqrt(threshold * (1 - threshold) / len(part))
+        pairs = pairs[alike >= floor * len(part)]
+    return np.stack((pairs >> 32, pairs & 0xFFFFFFFF), axis=1)

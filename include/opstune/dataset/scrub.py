@@ -1,50 +1,52 @@
 """Secrets out, people and addresses under pseudonyms, the same everywhere in an example.
 
-A secret becomes ``<secret:kind>``. What an answer may have to repeat keeps its shape and gets one
-pseudonym everywhere: an e-mail ``user-1f3a5b7c@example.org``, a private IPv4 another address of its range,
-a public one an address in 198.18.0.0/15 (RFC 2544, never routed), a public IPv6 one in 2001:db8::/32
-(RFC 3849), a configured name ``person-1f3a5b7c``. Host names stay: they are what on-call acts on, and so do
-networks, loopback and link-local addresses, which mean something. Pseudonyms are plain hashes, the same in
-every build, so that duplicates stay duplicates; who can guess a value can confirm the guess, so a dataset
-stays as confidential as the history it came from.
+A secret becomes ``<secret:kind>``; detectors.py and assignments.py say what one looks like. What an answer may
+have to repeat keeps its shape and gets one pseudonym everywhere (pseudonyms.py). Pseudonyms are plain hashes,
+the same in every build, so that duplicates stay duplicates; who can guess a value can confirm the guess, so a
+dataset stays as confidential as the history it came from.
 """
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
+import base64
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
-from opstune.dataset.detectors import DETECTORS, Detector, is_secret_of, may_hold_secret
+from opstune.dataset import pseudonyms
+from opstune.dataset.assignments import is_secret_of, strength
+from opstune.dataset.detectors import DETECTORS, Detector
+from opstune.dataset.literals import Literals
 from opstune.examples import Example
 
-_EMAIL = re.compile(r"(?<![\w.%+-])(?P<local>[A-Za-z0-9._%+-]+)@(?:[A-Za-z0-9-]+\.)+(?P<top>[A-Za-z]{2,})(?![\w-])")
-_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|/[12]?\d(?!\d))")
-_IPV6 = re.compile(r"(?i)(?<![\w:.])[23][0-9a-f]{3}:[0-9a-f:]*[0-9a-f](?![\w:]|\.\d)")
-_PRIVATE = [
-    ipaddress.ip_network(network) for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")
-]
-_PUBLIC_4, _PUBLIC_6 = ipaddress.ip_network("198.18.0.0/15"), ipaddress.ip_network("2001:db8::/96")
-_PSEUDONYM = re.compile(r"user-[0-9a-f]{8}")
-#: ``getty@tty1.service`` is a systemd unit, ``git@github.com`` a login that everybody shares.
-_UNITS = {"service", "socket", "timer", "mount", "target", "slice", "scope", "path", "device", "swap"}
-_SHARED_LOGINS = {"git", "hg"}
 #: A secret found once is removed wherever else it stands in the example, unless it may be a name as well:
 #: the password of ``postgres:postgres@`` must not take every "postgres" with it.
 _UNMISTAKABLE = re.compile(r"(?=.*[\d\W])(?!.*[A-Za-z]+[-_.][a-z]+$).{8,}", re.DOTALL)
-#: Fields that identify an example to opstune; hashes and fixed words that hold nothing of the record.
+#: Signs without width, which copies from chats and wikis bring along in the middle of words.
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+#: A long token that was wrapped goes on in the next line.
+_WRAPPED = re.compile(r"(?:\\?\r?\n[^\S\r\n]*(?=\S*\d)(?=\S*[A-Z])(?=\S*[a-z])[\w+/=.~-]{16,}(?=[\s\"',;)}\]]|$))*")
+_LONG = re.compile(r"[\w+/=.~-]{40,}$")
+#: Texts and records of an example that come from its source; the other fields are hashes and fixed words.
 _TEXTS = ("source_id", "group_id", "annotator", "notes")
 _RECORDS = ("context", "answer", "corrections", "metadata")
+#: In ``{"name": "DB_PASSWORD", "value": "..."}`` and ``{"password": {"value": "..."}}`` another key tells.
+_VALUES = {"value", "Value", "default", "current", "plaintext", "text"}
+#: The key that everything in a Kubernetes secret counts as.
+_SECRET_DATA = "kubernetes_password"
+#: Stands for a value that its key gives away, in what the quick look looks at.
+_GIVEN_AWAY = "password=hunter2"
 
-
-def pseudonym(value: str) -> str:
-    """Eight hex digits that stand for a value."""
-    return hashlib.sha256(f"opstune:{value.lower()}".encode()).hexdigest()[:8]
+_BLOCK = 256
+_REMEMBERED = 100_000
+_LITERALS = sorted({hint for detector in DETECTORS for hint in detector.hints if len(hint) > 2})
+_SCAN = Literals(_LITERALS)
+_BY_LITERAL = [[detector for detector in DETECTORS if literal in detector.hints] for literal in _LITERALS]
+_SHORT = [detector for detector in DETECTORS if any(len(hint) < 3 for hint in detector.hints)]
 
 
 def placeholder(kind: str) -> str:
@@ -61,9 +63,8 @@ class Scrubbed:
 
 def scrub(examples: Iterable[Example], names: Sequence[str] = ()) -> tuple[list[Example], Scrubbed]:
     """Every example without secrets, with pseudonyms for e-mails, IP addresses and ``names``."""
-    scrubber, scrubbed, cleaned = Scrubber(names), Scrubbed(), []
-    for example in examples:
-        clean, kinds = scrubber.example(example)
+    scrubbed, cleaned = Scrubbed(), []
+    for clean, kinds in Scrubber(names).examples(list(examples)):
         cleaned.append(clean)
         scrubbed.kinds.update(kinds)
         scrubbed.examples += bool(kinds)
@@ -81,20 +82,21 @@ class Scrubber:
     """Cleans texts and examples; remembers texts, since labels repeat thousands of times."""
 
     def __init__(self, names: Sequence[str] = ()) -> None:
-        listed = "|".join(re.escape(name) for name in sorted(filter(None, names), key=len, reverse=True))
-        self._names = re.compile(rf"(?i)(?<!\w)(?:{listed})(?!\w)") if listed else None
+        self._rules = pseudonyms.rules(names)
         self._known: dict[str, _Clean] = {}
 
-    def example(self, example: Example) -> tuple[Example, Counter[str]]:
-        """The example without secrets in any text, and what was replaced, by kind."""
-        found = _Found(self)
-        fields = {name: getattr(example, name) for name in (*_TEXTS, *_RECORDS)}
-        if not self._suspicious("\n".join(_lines(fields))):
-            return example, found.kinds
-        update = {name: found.clean(value) for name, value in fields.items()}
-        if repeated := {secret: kind for secret, kind in sorted(found.secrets) if _UNMISTAKABLE.fullmatch(secret)}:
-            update = {name: _mask(value, repeated) for name, value in update.items()}
-        return example.model_copy(update=update), found.kinds
+    def examples(self, examples: Sequence[Example]) -> Iterator[tuple[Example, Counter[str]]]:
+        """Each example without secrets in any text or key, and what was replaced, by kind.
+
+        Most examples are clean, and looking at many at once is far quicker than cleaning each.
+        """
+        for start in range(0, len(examples), _BLOCK):
+            block = examples[start : start + _BLOCK]
+            seen = [_seen(example) for example in block]
+            suspicious = self.suspicious(["\n".join(lines) for lines in seen])
+            self._learn_clean({line for position in suspicious for line in seen[position]})
+            for position, example in enumerate(block):
+                yield self._example(example) if position in suspicious else (example, Counter())
 
     def text(self, text: str) -> str:
         """One text without secrets."""
@@ -106,32 +108,45 @@ class Scrubber:
             known = self._known[text] = self._clean(text)
         return known
 
-    def _suspicious(self, text: str) -> bool:
-        """Whether anything in a text may have to go. Most examples are clean, and this is far quicker than cleaning."""
-        return may_hold_secret(text) or any(
-            hint in text and any(replace(match) != match[0] for match in pattern.finditer(text))
-            for _, hint, pattern, replace in self._pseudonyms()
-        )
+    def suspicious(self, texts: Sequence[str]) -> set[int]:
+        """The positions of all texts in which something may have to go; never without one that has."""
+        texts = [text if text.isascii() else _INVISIBLE.sub("", text) for text in texts]
+        found: set[int] = set()
+        for position, literal in _SCAN.found(texts):
+            if position not in found and _any_found(_BY_LITERAL[literal], texts[position]):
+                found.add(position)
+        for position, text in enumerate(texts):
+            if position not in found and (any(rule.applies(text) for rule in self._rules) or _any_found(_SHORT, text)):
+                found.add(position)
+        return found
+
+    def _learn_clean(self, texts: Iterable[str]) -> None:
+        """Remember the many texts of suspicious examples that are clean themselves."""
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        unknown = sorted(text for text in texts if text not in self._known)
+        suspicious = self.suspicious(unknown)
+        self._known.update((text, _Clean(text)) for n, text in enumerate(unknown) if n not in suspicious)
+
+    def _example(self, example: Example) -> tuple[Example, Counter[str]]:
+        found = _Found(self)
+        update = {name: found.clean(getattr(example, name)) for name in (*_TEXTS, *_RECORDS)}
+        if repeated := _repeated(found.secrets):
+            update = {name: _mask(value, repeated) for name, value in update.items()}
+        return example.model_copy(update=update), found.kinds
 
     def _clean(self, text: str) -> _Clean:
         kinds: list[str] = []
         secrets: list[tuple[str, str]] = []
-        folded = text.lower()
+        clean = text if text.isascii() else _INVISIBLE.sub("", text)
+        folded = clean.lower()
         for detector in DETECTORS:
-            if detector.hinted(text, folded):
-                text = detector.pattern.sub(_hide(detector, kinds, secrets), text)
-        for kind, hint, pattern, replace in self._pseudonyms():
-            if hint in text:
-                text = pattern.sub(_rename(kind, replace, kinds), text)
-        return _Clean(text, tuple(kinds), tuple(secrets))
-
-    def _pseudonyms(self) -> Iterable[tuple[str, str, re.Pattern[str], Callable[[re.Match[str]], str]]]:
-        """Kind, what every text that holds one contains, the pattern, and its pseudonym."""
-        yield "email", "@", _EMAIL, _rename_email
-        yield "ip-address", ".", _IPV4, _rename_address
-        yield "ip-address", ":", _IPV6, _rename_address
-        if self._names:
-            yield "name", "", self._names, lambda match: f"person-{pseudonym(match[0])}"
+            if detector.hinted(folded):
+                clean = _hide(clean, detector, kinds, secrets)
+        for rule in self._rules:
+            if rule.applies(clean):
+                clean = _rename(clean, rule, kinds)
+        return _Clean(clean, tuple(kinds), tuple(secrets)) if kinds else _Clean(text)
 
 
 @dataclass
@@ -143,87 +158,128 @@ class _Found:
     secrets: set[tuple[str, str]] = field(default_factory=set)
 
     def clean(self, value: Any, key: str = "") -> Any:
+        if _given_away(value, key):
+            self.kinds["credential"] += 1
+            self.secrets.add((str(value), "credential"))
+            return placeholder("credential")
         if isinstance(value, str):
-            if key and is_secret_of(key, value):
-                self.kinds["credential"] += 1
-                self.secrets.add((value, "credential"))
-                return placeholder("credential")
-            clean = self.scrubber.clean(value)
-            self.kinds.update(clean.kinds)
-            self.secrets.update(clean.secrets)
-            return clean.text
+            return self._text(value)
         if isinstance(value, Mapping):
-            return {self.clean(str(name)): self.clean(item, str(name)) for name, item in value.items()}
+            names = [(str(name), item) for name, item in value.items()]
+            return {self._text(name): self.clean(item, _telling(value, name, key)) for name, item in names}
         if isinstance(value, list | tuple):
+            if any(isinstance(item, str) and "PRIVATE KEY" in item for item in value):
+                return self._lines(value)
             return [self.clean(item, key) for item in value]
         return value
 
+    def _text(self, text: str) -> str:
+        clean = self.scrubber.clean(text)
+        self.kinds.update(clean.kinds)
+        self.secrets.update(clean.secrets)
+        return clean.text
 
-def _hide(detector: Detector, kinds: list[str], secrets: list[tuple[str, str]]) -> Callable[[re.Match[str]], str]:
-    def hide(match: re.Match[str]) -> str:
-        if not detector.accept(match):
-            return match[0]
-        kinds.append(detector.kind)
-        secrets.append((match[detector.group], detector.kind))
-        start, end = (position - match.start() for position in match.span(detector.group))
-        return f"{match[0][:start]}{placeholder(detector.kind)}{match[0][end:]}"
-
-    return hide
-
-
-def _rename(kind: str, replace: Callable[[re.Match[str]], str], kinds: list[str]) -> Callable[[re.Match[str]], str]:
-    def rename(match: re.Match[str]) -> str:
-        replaced = replace(match)
-        if replaced != match[0]:
-            kinds.append(kind)
-        return replaced
-
-    return rename
+    def _lines(self, values: Sequence[Any]) -> list[Any]:
+        """A private key that stands as a list of its lines shows only when they are put together."""
+        lines = [item for item in values if isinstance(item, str)]
+        return [*self._text("\n".join(lines)).split("\n"), *(self.clean(v) for v in values if not isinstance(v, str))]
 
 
-def _rename_email(match: re.Match[str]) -> str:
-    if (
-        match["top"].lower() in _UNITS
-        or match["local"].lower() in _SHARED_LOGINS
-        or _PSEUDONYM.fullmatch(match["local"])
-    ):
-        return match[0]
-    return f"user-{pseudonym(match[0])}@example.org"
+def _given_away(value: Any, key: str) -> bool:
+    """Whether a text or number is a secret because of its key."""
+    if not key or not strength(key) or isinstance(value, bool) or not isinstance(value, str | int | float):
+        return False
+    return is_secret_of(key, str(value))
 
 
-def _rename_address(match: re.Match[str]) -> str:
-    return _address(match[0])
+def _telling(mapping: Mapping[Any, Any], name: str, key: str) -> str:
+    """The key that tells what the value under a name is: mostly the name itself."""
+    if key == _SECRET_DATA or (name in ("data", "stringData") and mapping.get("kind") == "Secret"):
+        return _SECRET_DATA
+    if name not in _VALUES:
+        return name
+    named = mapping.get("name", mapping.get("key"))
+    return named if isinstance(named, str) and strength(named) else key or name
 
 
-@lru_cache(maxsize=100_000)
-def _address(text: str) -> str:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return text
-    home = next((network for network in _PRIVATE if address in network), None)
-    if home is None and not address.is_global:
-        return text
-    network = home or (_PUBLIC_4 if address.version == 4 else _PUBLIC_6)
-    return str(network[int(pseudonym(str(address)), 16) % network.num_addresses])
+@lru_cache(maxsize=_REMEMBERED)
+def _tells_nothing(name: str) -> bool:
+    """Whether a name makes no text under it a secret."""
+    return not strength(name) and name not in _VALUES
 
 
-def _lines(value: Any, key: str = "") -> Iterator[str]:
-    """Every text in a value as ``key=text``, so that a secret under a telling key is an assignment."""
+def _seen(example: Example) -> list[str]:
+    """Every key and text of an example, and a mark for each that its key gives away."""
+    lines: list[str] = []
+    _gather({name: getattr(example, name) for name in (*_TEXTS, *_RECORDS)}, "", lines)
+    return lines
+
+
+def _gather(value: Any, key: str, lines: list[str]) -> None:
     if isinstance(value, str):
-        yield f"{key}={value}"
+        lines.append(value)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _lines(item, str(name))
+            name = str(name)
+            lines.append(name)
+            if isinstance(item, str) and not key and _tells_nothing(name):
+                lines.append(item)
+            else:
+                _gather(item, _telling(value, name, key), lines)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _lines(item, key)
+            _gather(item, key, lines)
+    if key and _given_away(value, key):
+        lines.append(_GIVEN_AWAY)
+
+
+def _any_found(detectors: Iterable[Detector], text: str) -> bool:
+    folded = text.lower()
+    return any(detector.found(text, folded) for detector in detectors)
+
+
+def _hide(text: str, detector: Detector, kinds: list[str], secrets: list[tuple[str, str]]) -> str:
+    """The text with placeholders for what a detector finds; notes kinds and secrets."""
+    pieces, at = [], 0
+    for match in detector.pattern.finditer(text):
+        for start, end in detector.secrets(match):
+            if start < at:
+                continue
+            if _LONG.search(text, start, end) and (wrapped := _WRAPPED.match(text, end)):
+                end = wrapped.end()
+            kinds.append(detector.kind)
+            secrets.append((text[start:end], detector.kind))
+            pieces += [text[at:start], placeholder(detector.kind)]
+            at = end
+    return "".join([*pieces, text[at:]])
+
+
+def _rename(text: str, rule: pseudonyms.Rule, kinds: list[str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        replaced = rule.replace(match)
+        if replaced != match[0]:
+            kinds.append(rule.kind)
+        return replaced
+
+    return rule.pattern.sub(replace, text)
+
+
+def _repeated(secrets: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """What else to look for in an example: its secrets, also unwrapped, in URLs and in base64; the longest first."""
+    every = dict[str, str]()
+    for secret, kind in sorted(secrets):
+        if _UNMISTAKABLE.fullmatch(secret):
+            raw = secret.encode("utf-8", "surrogatepass")
+            joined = re.sub(r"\\?\s+", "", secret) if "\n" in secret else secret
+            for form in (secret, joined, quote(raw, safe=""), base64.b64encode(raw).decode()):
+                every.setdefault(form, kind)
+    return dict(sorted(every.items(), key=lambda item: -len(item[0])))
 
 
 def _mask(value: Any, secrets: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        for secret in sorted(secrets, key=len, reverse=True):
-            value = value.replace(secret, placeholder(secrets[secret]))
+        for secret, kind in secrets.items():
+            value = value.replace(secret, placeholder(kind))
         return value
     if isinstance(value, Mapping):
         return {_mask(name, secrets): _mask(item, secrets) for name, item in value.items()}

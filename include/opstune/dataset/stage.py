@@ -12,6 +12,7 @@ from opstune.dataset import card, choose, leaks, split, summary, trust
 from opstune.dataset.choose import Parts
 from opstune.dataset.curate import Curated, curate
 from opstune.dataset.lengths import Tokenizer
+from opstune.dataset.pseudonyms import pseudonym
 from opstune.dataset.split import SPLITS
 from opstune.dataset.summary import Agreement, Chosen, Summary, Told
 from opstune.errors import ConfigError, DataError
@@ -74,7 +75,9 @@ def build(
         return {name: float(n) for name, n in chosen.counts.items()}
 
     # The tokenizer is not part of what was asked: a retry on a worker without the base finds the same dataset.
+    # People's names stand in the manifest as they stand in the data.
     asked = {**settings.model_dump(mode="json"), "mode": mode, "agreement": agreement}
+    asked["names"] = [pseudonym(name) for name in settings.names]
     return artifacts.build(folder, "dataset", {"examples": examples, "parent": champion}, asked, make)
 
 

@@ -18,6 +18,8 @@ _HASHES = 512
 _BUCKET = 100
 #: There each is compared with so many of the first, which are those that stay, and with so many that follow it.
 _LINKS = 4
+#: Bands whose candidates are put together before they are estimated: fewer estimates, more memory.
+_TOGETHER = 16
 _CHUNK = 1 << 20
 
 Sketches = npt.NDArray[np.uint16]
@@ -47,11 +49,13 @@ def candidates(texts: Sequence[str], threshold: float, seed: int) -> npt.NDArray
     """Pairs of positions, (n, 2), smaller first, sorted, whose estimated similarity is near the threshold or above."""
     shape = banding(threshold)
     sketches = _sketches(texts, shape.bands * shape.rows, seed)
-    found = [_in_one_bucket(sketches[start : start + shape.rows]) for start in range(0, len(sketches), shape.rows)]
-    pairs = np.unique(np.concatenate(found))
-    return np.concatenate(
-        [_likely(pairs[start : start + _CHUNK], sketches, threshold) for start in range(0, len(pairs) + 1, _CHUNK)]
-    )
+    likely = []
+    for start in range(0, len(sketches), _TOGETHER * shape.rows):
+        bands = range(start, min(start + _TOGETHER * shape.rows, len(sketches)), shape.rows)
+        pairs = np.unique(np.concatenate([_in_one_bucket(sketches[band : band + shape.rows]) for band in bands]))
+        likely += [_likely(pairs[at : at + _CHUNK], sketches, threshold) for at in range(0, len(pairs), _CHUNK)]
+    every = np.unique(np.concatenate([np.empty(0, np.int64), *likely]))
+    return np.stack((every >> 32, every & 0xFFFFFFFF), axis=1)
 
 
 def _sketches(texts: Sequence[str], hashes: int, seed: int) -> Sketches:
@@ -116,4 +120,4 @@ def _likely(pairs: npt.NDArray[np.int64], sketches: Sketches, threshold: float) 
             alike += row[left] == row[right]
         floor = threshold - 4 * np.sqrt(threshold * (1 - threshold) / len(part))
         pairs = pairs[alike >= floor * len(part)]
-    return np.stack((pairs >> 32, pairs & 0xFFFFFFFF), axis=1)
+    return pairs

@@ -39,7 +39,8 @@ class Http:
 
     ``name`` is what people call the system. ``scheme`` stands before a token in the Authorization header;
     systems that want it bare give an empty one. ``throttled`` tells of a response that asks to slow down in a
-    way of its own: seconds to wait, or none when it does not ask; 429 is known to all.
+    way of its own: seconds to wait, or none when it does not ask; 429 is known to all. ``fault`` tells of a
+    response that is a fault in a way of its own, whatever its status.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Http:
         scheme: str = "Bearer",
         headers: Mapping[str, str] | None = None,
         throttled: Callable[[httpx.Response], float | None] | None = None,
+        fault: Callable[[httpx.Response], OpstuneError | None] | None = None,
     ) -> None:
         self.name = name
         self.address = connection.address.rstrip("/")
         self._patience = patience
         self._throttled = throttled
+        self._own_fault = fault
         self._secrets = [text for text in (connection.token, *(connection.login or ())[1:]) if text]
         self._skew = timedelta()
         token = {"Authorization": f"{scheme} {connection.token}".strip()} if connection.token else {}
@@ -80,6 +83,15 @@ class Http:
         """The JSON at a path."""
         return self._patiently(lambda: self._json(self._once("GET", path, params=params)))
 
+    def page(self, path: str, params: Mapping[str, Any] | None = None) -> tuple[Any, str]:
+        """The JSON at a path, and the URL of the page after it by the Link header (RFC 8288); empty after the last."""
+
+        def ask() -> tuple[Any, str]:
+            response = self._once("GET", path, params=params)
+            return self._json(response), response.links.get("next", {}).get("url", "")
+
+        return self._patiently(ask)
+
     def post(self, path: str, body: Any) -> Any:
         """The JSON answer to a JSON body. Asked again after a fault, so for questions rather than deeds."""
         return self._patiently(lambda: self._json(self._once("POST", path, json=body)))
@@ -91,7 +103,7 @@ class Http:
         Raises:
             ServiceDown: no answer, half an answer, or a fault of the server.
             Throttled: the system asked for a longer pause than patience has, or for one too often.
-            AccessDenied: the key was refused (401, 403), or the certificate cannot be trusted.
+            AccessDenied: the key was refused (401, 403, a proxy's 407), or the certificate cannot be trusted.
             ConfigError: nothing is there (404), or the request was wrong.
         """
         return self._patiently(lambda: self._once(method, path, **request))
@@ -137,6 +149,8 @@ class Http:
             wanted = _retry_after(response)
         if wanted is not None:
             raise self._asked_to_wait(wanted, response)
+        if self._own_fault and (fault := self._own_fault(response)):
+            raise fault
         if response.is_success:
             return response
         raise self._fault(response)
@@ -175,7 +189,7 @@ class Http:
     def _fault(self, response: httpx.Response) -> OpstuneError:
         where, status = self._where(response.request), f"HTTP {response.status_code}"
         body = self._shown(response)
-        if response.status_code in (401, 403):
+        if response.status_code in (401, 403, 407):
             todo = "Correct the login, key or token of its connection, or ask its owner for the right to read."
             return AccessDenied(f"{self.name} refuses access ({status}): {body}", where, todo)
         if response.status_code == 404:

@@ -66,10 +66,11 @@ _FIXED = re.compile(
 
 @dataclass(frozen=True)
 class Comment:
-    """One comment, oldest first in a list. What a bot says about causes is nobody's finding."""
+    """One comment, oldest first in a list. What a bot says about causes is nobody's finding. ``at`` is ISO 8601."""
 
     body: str
     by_person: bool = True
+    at: str = ""
 
 
 def read_text(
@@ -77,13 +78,15 @@ def read_text(
 ) -> dict[str, Any]:
     """The fields that a text tells, each only where it does.
 
-    Texts: ``alert, alert_url, root_cause, mitigation, prevention, impact, severity, query, function, outcome``;
+    Texts: ``alert, alert_url, root_cause, mitigation, prevention, impact, severity, query, function, outcome,
+    acted_at`` (of the comment that names the function);
     lists of texts: ``symptoms, resolution_steps, manual_steps, queries, telemetry_links``; mappings:
     ``alert_labels, telemetry, parameters``. A later comment wins over an earlier one, and all of them over the
     description. ``links`` are attached URLs, ``rules`` read commands.
     """
-    told = [_Text(description), *(_Text(comment.body) for comment in comments if comment.by_person)]
-    newest = [*told[:0:-1], told[0]]
+    own, others = _Text(description), [_Text(comment.body) for comment in comments]
+    told = [own, *(text for text, comment in zip(others, comments, strict=True) if comment.by_person)]
+    newest = [*told[:0:-1], own]
     whole = [description, *(comment.body for comment in comments)]
     urls = list(dict.fromkeys([*links, *(url.rstrip(".,;") for text in whole for url in _URL.findall(text))]))
     alert = alert_of(title, whole, [part for text in told for part in text.of("alert")], urls)
@@ -107,19 +110,18 @@ def read_text(
         "query": _first(newest, _Text.query),
     }
     found = {name: value for name, value in found.items() if value}
-    action = _action(told[0], comments, rules)
-    return {**found, **(action._asdict() if action else {})}
+    return {**found, **_acted(own, list(zip(others, comments, strict=True)), rules)}
 
 
 class _Text:
     """One text and its parts."""
 
     def __init__(self, text: str) -> None:
-        self.raw = text
         self.parts = parts(text, _FIELD)
+        self._titled = [(_FIELD[part.title], part) for part in self.parts if part.title in _FIELD]
 
     def of(self, *names: str) -> list[Part]:
-        return [part for part in self.parts if _FIELD.get(part.title) in names]
+        return [part for field, part in self._titled if field in names]
 
     def whole(self, name: str) -> str:
         """All that a field says, on one line; of a list with boxes also what is not ticked."""
@@ -162,13 +164,19 @@ class _Text:
         return action_in(text, [fence for part in told for fence in part.fences], rules)
 
 
-def _action(description: _Text, comments: Sequence[Comment], rules: Sequence[CommandRule]) -> Action | None:
+def _acted(
+    description: _Text, comments: Sequence[tuple[_Text, Comment]], rules: Sequence[CommandRule]
+) -> dict[str, Any]:
     """The newest action that helped, else the newest one; that none was needed only where a person says so."""
-    newest = [(_Text(comment.body).action((), rules), comment.by_person) for comment in reversed(comments)]
-    newest.append((description.action(("mitigation", "resolution_steps"), rules), True))
-    done = [action for action, _ in newest if action and action.function != NONE]
-    idle = [action for action, by_person in newest if action and action.function == NONE and by_person]
-    return next((action for action in done if action.outcome == "success"), next(iter(done + idle), None))
+    own = description.action(("mitigation", "resolution_steps"), rules)
+    told = [(text.action((), rules), comment) for text, comment in reversed(comments)]
+    newest = [(action, comment) for action, comment in [*told, (own, Comment(""))] if action]
+    done = [one for one in newest if one[0].function != NONE]
+    idle = [one for one in newest if one[0].function == NONE and one[1].by_person]
+    helped = [one for one in done if one[0].outcome == "success"]
+    for action, comment in [*helped, *done, *idle]:
+        return {**action._asdict(), **({"acted_at": comment.at} if comment.at else {})}
+    return {}
 
 
 def _first(texts: Iterable[_Text], tell: Callable[[_Text], T]) -> T:

@@ -23,11 +23,13 @@ _STRANGER = re.compile(r"^[A-Z][A-Za-z ]{1,24}:\s")
 _STEP = re.compile(r"step \d+")
 _ASKING = re.compile(r"(?:why|what|how)\b")
 _LINK = re.compile(r"(!?)\[([^\[\]\n]*)\]\((?:[^()\n]|\([^()\n]*\))*\)")
+_MARKUP = re.compile(r"[\[<*_~`\\]")
 _NOTHING = re.compile(
-    r"(?i)\W*(?:(?:still |currently |as yet |yet )?(?:to be (?:determined|done|confirmed|filled(?: in)?)|tb[dcah]"
-    r"|unknown|unclear|undetermined|under investigation|being investigated|investigating|pending"
-    r"|not (?:yet )?(?:known|clear|determined|found|identified|applicable|available)|n/?a|none|nothing|no|todo|wip|see (?:above|below|comments?"
-    r"|thread|slack|postmortem|post-mortem|doc)|\?+|\.+|x+)(?: yet| at this time| so far| for now| still)?)?\W*"
+    r"(?i)\W*(?:(?:still |currently |as yet |yet )?"
+    r"(?:to be (?:determined|done|confirmed|filled(?: in)?)|tb[dcah]|unknown|unclear|undetermined|under investigation"
+    r"|being investigated|investigating|pending|not (?:yet )?(?:known|clear|determined|found|identified|applicable"
+    r"|available)|n/?a|none|nothing|no|todo|wip|see (?:above|below|comments?|thread|slack|postmortem|post-mortem|doc)"
+    r"|\?+|\.+|x+)(?: yet| at this time| so far| for now| still)?)?\W*"
 )
 #: Below every heading: labels end where a heading stands.
 _LABEL = 7
@@ -85,6 +87,8 @@ def titled(text: str) -> str:
 
 def plain(text: str) -> str:
     """One line without markup: links by their text, pictures gone, white space single."""
+    if not _MARKUP.search(text):
+        return " ".join(text.split())
     text = _LINK.sub(lambda link: "" if link[1] else link[2], text)
     text = re.sub(r"<((?:https?|mailto):[^>\s]+)>", r"\1", text)
     text = re.sub(r"(\*\*|__|~~)(?=\S)(.+?)(?<=\S)\1", r"\2", text)
@@ -101,6 +105,8 @@ def said(text: str) -> str:
 
 
 def _without_html(text: str) -> str:
+    if "<" not in text:
+        return text
     text = re.sub(r"<!--.*?(?:-->|\Z)", "", text.replace("\r\n", "\n"), flags=re.S)
     text = re.sub(r"(?i)<summary>([^<\n]*)</summary>", r"\n###### \1\n", text)
     text = re.sub(r"(?i)</?details[^>]*>", "\n", text)

@@ -12,7 +12,7 @@ import pytest
 from postgres import Postgres, running, short_folder
 from query_place import QueryPlace
 
-from opstune.collect import Quarantine, database, watermark
+from opstune.collect import Quarantine, queries, watermark
 from opstune.errors import OpstuneError
 from opstune.store import ExampleStore, Upserted
 
@@ -168,7 +168,7 @@ def caught_up(primary: Postgres, standby: Postgres) -> None:
 def test_a_run_killed_in_the_middle_goes_on_at_its_last_page_with_what_came_late(
     place: QueryPlace, server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_PAGE", 1000)
+    monkeypatch.setattr(queries, "PAGE", 1000)
     place.settings = place.settings.model_copy(update={"overlap_minutes": 0})
     fill(server, 5000)
     killed_after(monkeypatch, 3)
@@ -208,7 +208,7 @@ def test_a_killed_run_that_was_reading_back_does_not_skip_what_it_had_not_reache
         slow.cursor().executemany(PUT, [(f"I-{n}", NOON, "t", stamp) for n, stamp in enumerate(stamps, 1)])
         put(server, 50, datetime.now(UTC) + timedelta(seconds=1))
         assert place.pull().new == 1
-    monkeypatch.setattr(database, "_PAGE", 10)
+    monkeypatch.setattr(queries, "PAGE", 10)
     killed_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
         place.pull()

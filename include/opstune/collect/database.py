@@ -6,35 +6,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import Field, field_validator
 from sqlalchemy import Connection, text
 
-from opstune.artifacts import fingerprint
-from opstune.collect import postgres
+from opstune.collect import postgres, queries
 from opstune.collect.postgres import Mark
-from opstune.collect.rules import moment
+from opstune.collect.queries import QueryOptions, newest_query, ordered_query, raw_row, read_from, watermark_of
 from opstune.collect.source import ALWAYS, Kind, Opening, Raw, Reached
 from opstune.collect.sql import Database
 from opstune.errors import ConfigError
-from opstune.settings import Section
 
-#: Rows that one fetch brings, and rows after which a run that breaks off goes on.
-_FETCH, _PAGE = 1000, 10_000
-
-
-class QueryOptions(Section):
-    """``query`` is SQL that compares its watermark with ``>= :since``; ``watermark`` the column of its result that
-    grows with every change."""
-
-    query: str
-    watermark: str = Field(pattern=r"^\w+$")
-
-    @field_validator("query")
-    @classmethod
-    def _asks_for_changes(cls, query: str) -> str:
-        if ":since" not in query:
-            raise ValueError("the query does not ask for changes: compare the watermark column with :since")
-        return query.strip().rstrip(";")
+#: Rows that one fetch brings.
+_FETCH = 1000
 
 
 class DatabaseReader:
@@ -63,7 +45,7 @@ class DatabaseReader:
         """The highest watermark that is not in the future; ``happened`` would need every row."""
         connection, _ = self._begin()
         column = self._column(connection)
-        query = text(f"SELECT max({column}) FROM ({self.options.query}\n) AS changes WHERE {column} <= :now")
+        query = text(newest_query(self.options, f"max({column})", f"{column} <= :now"))
         bound = {"since": self._since(ALWAYS), "now": self._since(datetime.now(UTC))}
         try:
             with self.database.telling():
@@ -74,7 +56,7 @@ class DatabaseReader:
 
     def read(self, position: Mapping[str, Any], floor: datetime) -> Iterator[Raw | Reached]:
         connection, seen = self._begin()
-        query = text(f"SELECT * FROM ({self.options.query}\n) AS changes ORDER BY {self._column(connection)}")
+        query = text(ordered_query(self.options, self._column(connection)))
         bound = {"since": self._since(read_from(position, floor, self.overlap))}
         self._reached = {**position, **_looked(seen, position)}
         streamed = connection.execution_options(stream_results=True, yield_per=_FETCH)
@@ -84,8 +66,8 @@ class DatabaseReader:
                 for number, row in enumerate(streamed.execute(query, bound).mappings(), 1):
                     record = dict(row)
                     passed = watermark_of(record.get(self.options.watermark)) or passed
-                    yield self._raw(record)
-                    if number % _PAGE == 0 and passed:
+                    yield raw_row(record, self.options.watermark, self._name)
+                    if number % queries.PAGE == 0 and passed:
                         yield Reached({**self._reached, "highest": passed.isoformat()})
         finally:
             self._end()
@@ -109,9 +91,6 @@ class DatabaseReader:
             self._begun[0].close()
             self._begun = None
 
-    def _raw(self, record: dict[str, Any]) -> Raw:
-        return raw_row(record, self.options.watermark, self._name)
-
     def _column(self, connection: Connection) -> str:
         return connection.dialect.identifier_preparer.quote(self.options.watermark)
 
@@ -121,32 +100,6 @@ class DatabaseReader:
         (strftime does not pad years before 1000.)
         """
         return f"{since:%Y-%m-%d %H:%M:%S}".zfill(19) if self.database.dialect == "sqlite" else since
-
-
-def raw_row(record: dict[str, Any], watermark: str, name: Callable[[Mapping[str, Any]], str | None]) -> Raw:
-    """A row of a query; refused where its watermark is no time of the past."""
-    found = watermark_of(record.get(watermark))
-    fault = "" if found else f"{watermark}: {record.get(watermark)!r} is no time of the past"
-    return Raw("", f"row {name(record) or fingerprint(record)[:16]}", record, fault)
-
-
-def read_from(position: Mapping[str, Any], floor: datetime, overlap: timedelta) -> datetime:
-    """What ``:since`` is after ``position``: ``overlap`` before what was read and what was open then; all from
-    ``floor`` on while there was nothing to read."""
-    highest = watermark_of(position.get("highest"))
-    if highest is None:
-        return floor
-    last = min(highest, watermark_of(position.get("back")) or highest)
-    return last - overlap if last > floor + overlap else floor
-
-
-def watermark_of(value: Any) -> datetime | None:
-    """A watermark in UTC, none if it is no time of the past; a clock that is ahead does not reach beyond now."""
-    now = datetime.now(UTC)
-    try:
-        return min(moment(value, now), now)
-    except ValueError:
-        return None
 
 
 def _looked(seen: postgres.Look | None, position: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,13 @@ Adding a kind is a file with its options and its reader, and a line here.
 
 from __future__ import annotations
 
-from opstune.collect import database, files, prometheus
+from opstune.collect import clickhouse, database, files, linear, prometheus
 from opstune.collect.source import Kind
 
-KINDS: dict[str, Kind] = {"files": files.KIND, "database": database.KIND, "prometheus": prometheus.KIND}
+KINDS: dict[str, Kind] = {
+    "files": files.KIND,
+    "database": database.KIND,
+    "clickhouse": clickhouse.KIND,
+    "prometheus": prometheus.KIND,
+    "linear": linear.KIND,
+}

@@ -3,7 +3,6 @@ apart."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 import sqlite3
@@ -12,16 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import tenacity
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from opstune import settings
 from opstune.collect import postgres
+from opstune.collect.queries import patiently
 from opstune.errors import AccessDenied, ConfigError, OpstuneError, ServiceDown
 from opstune.settings import Patience
-
-log = logging.getLogger(__name__)
 
 #: Where a server refuses a login it says so in words only, before there is a connection that could carry a code.
 _DENIED = re.compile(
@@ -57,19 +54,7 @@ class Database:
             AccessDenied: the login was refused.
             ConfigError: there is no such database.
         """
-        asking = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
-            retry=tenacity.retry_if_exception_type(ServiceDown),
-            wait=tenacity.wait_random_exponential(self._patience.backoff_seconds, self._patience.longest_wait_seconds),
-            before_sleep=lambda state: log.warning(
-                "%s does not answer; asks again (%d of %d)",
-                self.name,
-                state.attempt_number + 1,
-                self._patience.attempts,
-            ),
-            reraise=True,
-        )
-        return asking(self._begin)
+        return patiently(self._begin, self._patience, self.name)
 
     def _begin(self) -> tuple[Connection, postgres.Look | None]:
         with self.telling():

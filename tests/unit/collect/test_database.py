@@ -10,10 +10,10 @@ import pytest
 from collecting import RULES, Place
 from sqlalchemy.exc import OperationalError
 
-from opstune.collect import Quarantine, database, pulling, sql
-from opstune.collect.database import read_from
+from opstune.collect import Quarantine, pulling, queries, sql
 from opstune.collect.mapping import load
 from opstune.collect.postgres import Look, Mark, read_back
+from opstune.collect.queries import read_from
 from opstune.collect.source import ALWAYS, Reached
 from opstune.errors import ConfigError, ServiceDown
 from opstune.settings import CollectSettings, Patience
@@ -168,7 +168,7 @@ def test_what_is_written_during_a_run_belongs_to_the_next(place: Place, table: T
 def test_a_run_gives_places_to_go_on_from_in_the_order_of_the_watermark(
     place: Place, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_PAGE", 2)
+    monkeypatch.setattr(queries, "PAGE", 2)
     for number in (3, 1, 4, 2):
         table.put(number, f"2026-01-0{number} 10:00:00")
     reader = pulling._reader(load("history"), place.settings, place.connection, place.home)

@@ -62,7 +62,7 @@ class LinearOptions(Section):
     labels: list[str] = Field(default_factory=list)
     teams: list[str] = Field(default_factory=list)
     page: int = Field(50, ge=1, le=_LARGEST)
-    severities: dict[str, str] = Field(default_factory=lambda: dict(_LEVELS))
+    severities: dict[str, str] = Field(default_factory=lambda: dict(_LEVELS), validate_default=True)
     commands: list[Command] = Field(default_factory=list)
 
     @field_validator("severities")

@@ -191,10 +191,12 @@ def test_a_body_is_sent_as_json_and_read_as_json() -> None:
 
 def test_the_page_after_this_one_stands_in_the_link_header() -> None:
     first = says(200, b"[1]", Link='<https://x.example/things?page=2>; rel="next", <https://x.example>; rel="last"')
-    with server(first, says(200, b"[2]")) as (address, _):
-        with Http("the monitor", Connection(url=SecretStr(f"http://{address}")), QUICK) as http:
-            assert http.page("things") == ([1], "https://x.example/things?page=2")
-            assert http.page("things") == ([2], "")
+    with (
+        server(first, says(200, b"[2]")) as (address, _),
+        Http("the monitor", Connection(url=SecretStr(f"http://{address}")), QUICK) as http,
+    ):
+        assert http.page("things") == ([1], "https://x.example/things?page=2")
+        assert http.page("things") == ([2], "")
 
 
 def test_a_system_may_tell_faults_in_a_way_of_its_own() -> None:

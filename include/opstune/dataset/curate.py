@@ -77,7 +77,10 @@ def curate(records: Sequence[Example], assigned: Assignments, settings: DatasetS
             parts[side].append(example)
     questions = leaks.Questions(example for name in SPLITS for example in parts[name])
     leaking = leaks.decontaminate(parts, questions, assigned)
-    placed.assignments.forget(drop.id for drop in leaking if drop.reason == leaks.CONTAINED)
+    # What was left out stands nowhere: remembered in test, a duplicate of earlier date would take its place next time.
+    out = {clean[position].id for position in (*found.exact, *found.near)}
+    out |= {drop.id for drop in leaking if drop.reason == leaks.CONTAINED}
+    placed.assignments.forget(out - assigned.examples.keys())
     capped = choose.cap(parts, settings.maximum, settings.caps)
     parts["train"], unbounded = trust.bounded(parts["train"], settings.feedback)
     choose.check(parts, settings)
@@ -112,8 +115,10 @@ def _usable(
     told = scrub.Scrubber(settings.names)
     dropped = [replace(drop, source_id=told.text(drop.source_id), detail=told.text(drop.detail)) for drop in dropped]
     # Of two alike the one in test stays, so that the test set never shrinks; else what a person has
-    # validated, else the earliest.
-    clean.sort(key=lambda e: (e.id not in tested, not e.human_validated, e.occurred_at, e.id))
+    # validated, what stood there before, the earliest.
+    clean.sort(
+        key=lambda e: (e.id not in tested, not e.human_validated, e.id not in assigned.examples, e.occurred_at, e.id)
+    )
     return clean, [*dropped, *unreachable, *untrusted, *overruled], scrubbed
 
 

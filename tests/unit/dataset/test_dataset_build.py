@@ -127,6 +127,47 @@ def test_near_duplicates_of_other_incidents_are_left_out_and_join_them(
     assert [side[neighbour.id] for neighbour in neighbours] == [side[alert.id] for alert in alerts]
 
 
+def test_what_is_nearly_a_near_duplicate_is_kept_and_stands_on_one_side_with_its_like(
+    tmp_path: Path, many: Any, take: Any, splits: Path, settings: DatasetSettings
+) -> None:
+    """Three words put into some thirty: a similarity of 0.65 to 0.7."""
+    rows = many(600)
+    titles = [row for row in rows if row.skill == "triage"]
+    alike = []
+    for number, row in enumerate(titles):
+        words = f"{row.context['title']} {rows[number].context.get('summary', 'of the same team')}".split()
+        for at in (25, 17, 9):
+            words.insert(at, "again")
+        long = {"title": " ".join(word for word in words if word != "again")}
+        alike += [
+            row.model_copy(update={"id": f"{kind}-{number}", "group_id": f"{kind}-{number}", "context": context})
+            for kind, context in (("one", long), ("two", {"title": " ".join(words)}))
+        ]
+    ref = dataset.build(tmp_path / "ds", take([*rows, *alike]), splits, settings, "full")
+    side = {example_id: name for name in SPLITS for example_id in ids(ref, name)}
+    pairs = [(f"one-{number}", f"two-{number}") for number in range(len(titles))]
+    kept = [(one, two) for one, two in pairs if one in side and two in side]
+    assert len(kept) > len(pairs) / 2
+    assert all(side[one] == side[two] for one, two in kept)
+    assert {side[one] for one, _ in kept} == set(SPLITS)
+
+
+def test_an_older_copy_never_takes_the_place_of_what_was_tested_week_after_week(
+    tmp_path: Path, many: Any, take: Any, splits: Path, settings: DatasetSettings
+) -> None:
+    """A copy of earlier date arrives and is left out; in the week after it must not count as tested itself."""
+    rows = many(300)
+    first = dataset.build(tmp_path / "1", take(rows), splits, settings, "full")
+    copies = [
+        edited(example, n).model_copy(update={"occurred_at": rows[0].occurred_at - timedelta(days=1)})
+        for n, example in enumerate(example for example in rows if example.skill == "remediation")
+    ]
+    snapshot = take(copies)
+    for number in (2, 3, 4):
+        ref = dataset.build(tmp_path / str(number), snapshot, splits, settings, "full")
+        assert all(ids(first, name) == ids(ref, name) for name in SPLITS)
+
+
 def test_a_late_duplicate_never_takes_an_example_out_of_test(
     tmp_path: Path, many: Any, take: Any, splits: Path, settings: DatasetSettings
 ) -> None:

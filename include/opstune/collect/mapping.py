@@ -21,14 +21,12 @@ from pydantic import (
 from opstune import skills
 from opstune.artifacts import fingerprint
 from opstune.collect.kinds import KINDS
+from opstune.collect.plain import plain, shown
 from opstune.collect.rules import MISSING, Rule, RuleOrPath, look_up, moment
 from opstune.errors import ConfigError, DataError
 from opstune.examples import Example, example_id
 from opstune.settings import Section, config_dir, read_model
 from opstune.skills.functions import functions
-
-#: Characters of a wrong value that a reason quotes.
-_SHOWN = 80
 
 
 class Condition(Section):
@@ -46,7 +44,7 @@ class Condition(Section):
 
 
 class Fields(Section):
-    """How the example's own fields come about."""
+    """How the example's own fields come about. The first three cannot be left out."""
 
     source_id: RuleOrPath
     group_id: RuleOrPath
@@ -57,12 +55,20 @@ class Fields(Section):
     annotator: RuleOrPath | None = None
     notes: RuleOrPath | None = None
 
+    @field_validator("source_id", "group_id", "occurred_at")
+    @classmethod
+    def _is_needed(cls, rule: Rule) -> Rule:
+        if rule.optional:
+            raise ValueError("it cannot be optional: every example has one")
+        return rule
+
 
 class SourceMapping(Section):
     """One source: where its records are (``kind``, ``connection``, ``read``) and how one becomes an example.
 
     ``when`` chooses the records that concern it. Where ``answer_when`` does not hold nobody knows the answer
-    yet: the example is kept without one, for people to annotate.
+    yet: the example is kept without one, for people to annotate. ``corrections`` holds what was there before a
+    person corrected it.
     """
 
     kind: str
@@ -74,6 +80,7 @@ class SourceMapping(Section):
     context: dict[str, RuleOrPath]
     answer: dict[str, RuleOrPath]
     answer_when: list[Condition] = Field(default_factory=list)
+    corrections: dict[str, RuleOrPath] = Field(default_factory=dict)
     metadata: dict[str, RuleOrPath] = Field(default_factory=dict)
 
     @field_validator("kind")
@@ -138,7 +145,7 @@ class Mapper:
             found = self.mapping.fields.source_id.of(record)
         except ValueError:
             return None
-        return None if found is MISSING else str(found)
+        return None if found is MISSING else str(plain(str(found)))
 
     def happened(self, record: Mapping[str, Any], now: datetime) -> datetime | None:
         """When the record happened, or none if it does not tell."""
@@ -154,34 +161,52 @@ class Mapper:
             DataError: lists each fault: the key, what was found, what was expected.
         """
         faults: list[str] = []
-        own = {name: rule for name in Fields.model_fields if (rule := getattr(self.mapping.fields, name))}
-        values = self._values("", own, record, faults)
+        try:
+            record = plain(record)
+        except ValueError as error:
+            raise self._refused(record, [str(error)]) from error
+        values = self._own(record, now, faults)
         context = self._checked("context", self.mapping.context, self.skill.context_model, record, faults)
         answer = {}
         if all(condition.holds(record) for condition in self.mapping.answer_when):
             answer = self._checked("answer", self.mapping.answer, self.skill.answer_model, record, faults)
+        corrections = self._values("corrections.", self.mapping.corrections, record, faults)
         metadata = self._values("metadata.", self.mapping.metadata, record, faults)
+        if faults:
+            raise self._refused(record, faults)
         try:
-            values["occurred_at"] = moment(values.get("occurred_at"), now)
-        except ValueError as error:
-            faults.append(f"occurred_at: {error}")
-        if not faults:
-            values["source_id"], values["group_id"] = str(values["source_id"]), str(values["group_id"])
-            key = example_id(self.source, values["source_id"], self.skill.name)
-            try:
-                return Example(
-                    id=key,
-                    skill=self.skill.name,
-                    source=self.source,
-                    context=context,
-                    answer=answer,
-                    metadata=metadata,
-                    **values,
-                )
-            except ValidationError as error:
-                faults += _told("", error)
+            return Example(
+                id=example_id(self.source, values["source_id"], self.skill.name),
+                skill=self.skill.name,
+                source=self.source,
+                context=context,
+                answer=answer,
+                corrections=corrections,
+                metadata=metadata,
+                **values,
+            )
+        except ValidationError as error:
+            raise self._refused(record, _told("", error)) from error
+
+    def _refused(self, record: Mapping[str, Any], faults: list[str]) -> DataError:
         todo = f"Correct the record, or config/sources/{self.source}.yaml, and collect again."
-        raise DataError("; ".join(faults), self.name(record) or "a record without an id", todo)
+        return DataError("; ".join(faults), self.name(record) or "a record without an id", todo)
+
+    def _own(self, record: Mapping[str, Any], now: datetime, faults: list[str]) -> dict[str, Any]:
+        """The example's own fields; ids as text, which must not be empty."""
+        rules = {name: rule for name in Fields.model_fields if (rule := getattr(self.mapping.fields, name))}
+        values = self._values("", rules, record, faults)
+        for name in ("source_id", "group_id"):
+            if name in values:
+                values[name] = str(values[name])
+            if not values.get(name, "-").strip():
+                faults.append(f"{name} is empty")
+        if "occurred_at" in values:
+            try:
+                values["occurred_at"] = moment(values["occurred_at"], now)
+            except ValueError as error:
+                faults.append(f"occurred_at: {error}")
+        return values
 
     def _values(
         self, prefix: str, rules: Mapping[str, Rule], record: Mapping[str, Any], faults: list[str]
@@ -218,7 +243,5 @@ def _told(prefix: str, error: ValidationError) -> list[str]:
     told = []
     for fault in error.errors():
         key = ".".join([prefix, *map(str, fault["loc"])]).strip(".")
-        got = repr(fault["input"])
-        got = got if len(got) <= _SHOWN else f"{got[:_SHOWN]}..."
-        told.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}, got {got}")
+        told.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}, got {shown(fault['input'])}")
     return told

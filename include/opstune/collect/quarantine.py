@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opstune.artifacts import atomic_path
+from opstune.collect.plain import plain, shown
 from opstune.errors import IntegrityError
 
 #: A raw record is kept to see what is wrong with it, not as a copy of the source.
@@ -57,8 +58,9 @@ class Quarantine:
 
     def refuse(self, scope: str, origin: str, reason: str, raw: Any) -> bool:
         """Keep a record that was refused; true if it did not stand here before, as it is now."""
-        text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, default=str)
-        entry = Refused(source=self.source, scope=scope, origin=origin, reason=reason, raw=text[:_RAW_CHARACTERS])
+        text = raw if isinstance(raw, str) else _as_json(raw)
+        told = {"scope": scope, "origin": origin, "reason": reason, "raw": text[:_RAW_CHARACTERS]}
+        entry = Refused(source=self.source, **plain(told))
         self._refused[origin] = entry
         return self._standing.get(origin) != entry
 
@@ -84,3 +86,11 @@ class Quarantine:
                 with os.fdopen(descriptor, "w") as file:
                     file.writelines(entry.model_dump_json() + "\n" for entry in standing.values())
         return len(standing)
+
+
+def _as_json(raw: Any) -> str:
+    """What of a record can be written down, however odd it is."""
+    try:
+        return json.dumps(raw, ensure_ascii=False, default=str)
+    except (ValueError, TypeError, RecursionError):
+        return shown(raw)

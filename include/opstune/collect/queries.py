@@ -11,6 +11,7 @@ import tenacity
 from pydantic import Field, field_validator
 
 from opstune.artifacts import fingerprint
+from opstune.collect.plain import plain, shown
 from opstune.collect.rules import moment
 from opstune.collect.source import Raw
 from opstune.errors import OutsideError
@@ -51,18 +52,24 @@ def ordered_query(options: QueryOptions, column: str) -> str:
 
 def raw_row(record: dict[str, Any], watermark: str, name: Callable[[Mapping[str, Any]], str | None]) -> Raw:
     """A row of a query; refused where its watermark is no time of the past."""
-    found = watermark_of(record.get(watermark))
-    fault = "" if found else f"{watermark}: {record.get(watermark)!r} is no time of the past"
-    return Raw("", f"row {name(record) or fingerprint(record)[:16]}", record, fault)
+    told = record.get(watermark)
+    fault = "" if watermark_of(told) else f"{watermark}: {shown(told)} is no time of the past"
+    return Raw("", f"row {name(record) or _print_of(record)}", record, fault)
+
+
+def _print_of(record: dict[str, Any]) -> str:
+    try:
+        return fingerprint(plain(record))[:16]
+    except ValueError:
+        return "without an id"
 
 
 def read_from(position: Mapping[str, Any], floor: datetime, overlap: timedelta) -> datetime:
     """What ``:since`` is after ``position``: ``overlap`` before what was read (``highest``) and what was open then
     (``back``); all from ``floor`` on while there was nothing to read."""
-    highest = watermark_of(position.get("highest"))
-    if highest is None:
+    if "highest" not in position:
         return floor
-    last = min(highest, watermark_of(position.get("back")) or highest)
+    last = min(datetime.fromisoformat(position[name]) for name in ("highest", "back") if name in position)
     return last - overlap if last > floor + overlap else floor
 
 
@@ -70,7 +77,7 @@ def watermark_of(value: Any) -> datetime | None:
     """A watermark in UTC, none if it is no time of the past; a clock that is ahead does not reach beyond now."""
     now = datetime.now(UTC)
     try:
-        return min(moment(value, now), now)
+        return min(moment(plain(value), now), now)
     except ValueError:
         return None
 

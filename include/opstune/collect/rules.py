@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,12 +9,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from opstune.collect.plain import parse_json, shown
 from opstune.settings import Section
 
 MISSING: Any = object()
 _FIELD = re.compile(r"\{([^{}]+)\}")
 #: Clocks differ; what lies further ahead is a wrong date.
 _FUTURE = timedelta(days=1)
+#: Zero seconds since 1970, and the year 1, are how programs write that there is no time.
+_PAST = datetime(1970, 1, 1, tzinfo=UTC)
 #: Seconds since 1970 reach this in the year 5138, milliseconds did in 1973.
 _MILLISECONDS = 1e11
 
@@ -34,6 +36,7 @@ class Rule(Section):
     optional: bool = Field(False, description="leave the key out when there is no value")
     parse_json: bool = Field(False, alias="json", description="the value is JSON text")
     without: list[str] = Field(default_factory=list, description="keys to leave out of a mapping")
+    other_than: str | None = Field(None, description="whether the value names somebody else than that at this path")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Rule:
@@ -51,8 +54,10 @@ class Rule(Section):
         if "value" in self.model_fields_set:
             return self.value
         found = self._filled(record) if self.template is not None else look_up(record, self.path or "")
+        if self.other_than is not None:
+            return _names_another(found, look_up(record, self.other_than))
         if self.parse_json and isinstance(found, str):
-            found = json.loads(found)
+            found = parse_json(found)
         if self.without and isinstance(found, Mapping):
             found = {key: value for key, value in found.items() if key not in self.without}
         if self.map is not None and found is not MISSING:
@@ -60,19 +65,25 @@ class Rule(Section):
         return self.default if found is MISSING and "default" in self.model_fields_set else found
 
     def _mapped(self, found: Any, table: Mapping[str, Any]) -> Any:
-        if str(found) in table:
-            return table[str(found)]
+        if (key := str(found)) in table:
+            return table[key]
         if self.keep:
             return found
         if "default" in self.model_fields_set:
             return MISSING
-        raise ValueError(f"{found!r} is not in the lookup {sorted(table)}")
+        raise ValueError(f"{shown(found)} is not in the lookup {sorted(table)}")
 
     def _filled(self, record: Mapping[str, Any]) -> Any:
         values = {path: look_up(record, path) for path in _FIELD.findall(self.template or "")}
         if any(value is MISSING for value in values.values()):
             return MISSING
         return _FIELD.sub(lambda found: str(values[found[1]]), self.template or "")
+
+
+def _names_another(found: Any, person: Any) -> bool:
+    """Whether both name somebody, and not the same one, however that is spelt."""
+    names = [str(name).strip().casefold() if name is not MISSING else "" for name in (found, person)]
+    return all(names) and names[0] != names[1]
 
 
 def _as_rule(value: Any) -> Any:
@@ -93,16 +104,23 @@ def look_up(record: Any, path: str) -> Any:
 
 
 def moment(value: Any, now: datetime) -> datetime:
-    """A time in UTC from ISO text, a datetime, or seconds (milliseconds) since 1970."""
+    """A time in UTC from ISO text, a datetime, or seconds (milliseconds) since 1970.
+
+    Raises:
+        ValueError: it is none, lies in the future, or before there were records.
+    """
     if value is None or value is MISSING:
         raise ValueError("there is no time")
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            value = datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
-        found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{value!r} is not a time; expected ISO 8601 or seconds since 1970") from None
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+            found = datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
+        else:
+            found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError, OSError, RecursionError):
+        raise ValueError(f"{shown(value)} is not a time; expected ISO 8601 or seconds since 1970") from None
     if found > now + _FUTURE:
-        raise ValueError(f"{value!r} lies in the future")
+        raise ValueError(f"{shown(value)} lies in the future")
+    if found <= _PAST:
+        raise ValueError(f"{shown(value)} is before there were records")
     return found

@@ -212,8 +212,9 @@ def test_a_whole_history_finds_its_actions_in_the_database_and_the_run_logs(tmp_
     answered = {_alert(one.group_id, one.context["alert"], one.context["labels"]): one for one in right}
     assert len(answered) > 450 and len(failed) > 10
     for source, name in (("remediations", "remediation_actions"), ("agent_runs", "agent_runs")):
-        pull(source, tmp_path / source, place.settings, place.connections.get, out)
-        for taught in ExampleStore(tmp_path / source).read():
+        store = tmp_path / source / "examples"
+        pull(source, store, place.settings, place.connections.get, tmp_path / source)
+        for taught in ExampleStore(store).read():
             key = _alert(taught.group_id, taught.context["alert"], taught.context["labels"])
             if taught.outcome == "failure":
                 assert failed[f"{name}/{taught.source_id}"].answer == taught.answer

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class ActionFields(Section):
     """How an action comes out of a raw record. ``labels`` and ``parameters`` are mappings; ``incident`` is what the
-    split holds together; ``notes`` are words for the people who annotate."""
+    split holds together; ``notes`` are words, or a list of them, for the people who annotate."""
 
     id: RuleOrPath
     at: RuleOrPath
@@ -178,4 +178,14 @@ def _outcome(value: Any) -> Outcome:
     return value  # type: ignore[no-any-return]
 
 
-_TYPED: Mapping[str, Any] = {"labels": _texts, "parameters": _texts, "outcome": _outcome, "at": lambda value: value}
+def _words(value: Any) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+_TYPED: Mapping[str, Any] = {
+    "labels": _texts,
+    "parameters": _texts,
+    "outcome": _outcome,
+    "notes": _words,
+    "at": lambda value: value,
+}

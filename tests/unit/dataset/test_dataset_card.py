@@ -208,3 +208,26 @@ def test_what_a_person_validated_wins_over_its_earlier_duplicates(make: Any, man
     assert {drop["id"]: drop["detail"] for drop in drops if drop["reason"] == "exact duplicate"} == {
         row.id: copy.id for row, copy in zip(first, checked, strict=True)
     }
+
+
+def test_what_a_person_answered_otherwise_leaves_training_and_names_whose_answer_counts(
+    make: Any, many: Any, build: Any
+) -> None:
+    rows = many(300)
+    unsure = [row for row in rows if row.skill == "triage"]
+    sure = [
+        row.model_copy(
+            update={
+                "id": f"sure-{n}",
+                "group_id": row.group_id,
+                "human_validated": True,
+                "answer": {"severity": ("SEV-0", "SEV-3")[n % 2], "root_cause": row.context["title"][::-1]},
+            }
+        )
+        for n, row in enumerate(unsure)
+    ]
+    ref = build([*rows, *sure])
+    drops = [json.loads(line) for line in (ref.path / "dropped.jsonl").read_text().splitlines()]
+    named = {drop["id"]: drop["detail"] for drop in drops}
+    assert named == {row.id: answer.id for row, answer in zip(unsure, sure, strict=True)}
+    assert {drop["reason"] for drop in drops} == {"a person answered the same question otherwise"}

@@ -188,3 +188,39 @@ def test_a_flood_of_feedback_stays_within_its_bounds_and_is_told(
     assert reasons[trust.OVER_USER] == 250
     assert reasons[trust.OVER_BATCH] > 0
     assert "eve@" not in (ref.path / "dataset.json").read_text().lower()
+
+
+def test_weights_do_not_lift_feedback_above_its_bound(
+    tmp_path: Path, many: Any, make: Any, rate: Any, take: Any, settings: DatasetSettings
+) -> None:
+    """All of one person's week is of one class, and that class is trained on four times over."""
+    answer = {"category": "timeout", "severity": "low", "confidence": "high"}
+    rows = [rate(3000 + n, occurred_at=make(n).occurred_at) for n in range(12)]
+    rows = [row.model_copy(update={"answer": {**row.answer, **answer}}) for row in rows]
+    weighted = settings.model_copy(update={"weights": {"log_error/timeout": 4.0}})
+    ref = dataset.build(
+        tmp_path / "ds", take([*many(600), *rows, make(4000)]), tmp_path / "splits.parquet", weighted, "full"
+    )
+    train = [row for row in read_examples(ref.path / "train.parquet") if row.skill == "log_error"]
+    feedback = [row for row in train if row.source == "feedback"]
+    assert 0 < len(feedback) <= 0.1 * len(train)
+    assert len(feedback) == 4 * len({row.id for row in feedback})
+
+
+def test_a_flood_of_one_class_does_not_stop_the_build(
+    tmp_path: Path, many: Any, make: Any, rate: Any, take: Any, settings: DatasetSettings
+) -> None:
+    """What is over its influence is gone before the balance of the classes is judged."""
+    answer = {"category": "timeout", "severity": "low", "confidence": "high"}
+    rows = [rate(3000 + n, annotator=f"user-{n}", occurred_at=make(n).occurred_at) for n in range(800)]
+    rows = [
+        row.model_copy(
+            update={"answer": {**row.answer, **answer}, "metadata": {"reviewed_by": "eve", "batch": "import"}}
+        )
+        for row in rows
+    ]
+    ref = dataset.build(
+        tmp_path / "ds", take([*many(600), *rows, make(4000)]), tmp_path / "splits.parquet", settings, "full"
+    )
+    told = json.loads((ref.path / "dataset.json").read_text())
+    assert 0 < told["feedback"]["batches"][0]["share"] <= 0.1

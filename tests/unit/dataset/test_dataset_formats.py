@@ -118,6 +118,31 @@ def test_csv_loads_with_texts_intact(tmp_path: Path, built: Ref, load: Any) -> N
         assert told == [[message["content"] for message in chat_of(example)] for example in examples]
 
 
+@pytest.mark.parametrize(
+    ("format", "files"),
+    [
+        ("messages", {"train.jsonl", "validation.jsonl", "test.jsonl"}),
+        ("alpaca", {"train.jsonl", "validation.jsonl", "test.jsonl", "dataset_info.json"}),
+        ("sharegpt", {"train.jsonl", "validation.jsonl", "test.jsonl", "dataset_info.json"}),
+        ("csv", {"train.csv", "validation.csv", "test.csv"}),
+        ("huggingface", {"dataset_dict.json", "train/dataset_info.json", "test/dataset_info.json"}),
+    ],
+)
+def test_the_command_line_writes_every_format_and_names_the_files(
+    tmp_path: Path, built: Ref, format: str, files: set[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from opstune.cli import app
+
+    out = tmp_path / "out"
+    asked = ["dataset", "export", str(built.path), str(out), "--format", format, "--json"]
+    told = CliRunner().invoke(app, asked, catch_exceptions=False)
+    named = json.loads(told.stdout)
+    assert files <= set(named["files"])
+    assert all((out / name).is_file() for name in named["files"])
+
+
 @pytest.mark.parametrize("format", ["messages", "huggingface"])
 def test_trl_prepares_chats_as_it_trains_on_them(tmp_path: Path, built: Ref, format: Any, load: Any) -> None:
     """SFTTrainer itself tokenises the export; every answer stands in it, behind its prompt."""

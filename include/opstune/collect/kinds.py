@@ -5,7 +5,7 @@ Adding a kind is a file with its options and its reader, and a line here.
 
 from __future__ import annotations
 
-from opstune.collect import clickhouse, database, files, linear, prometheus
+from opstune.collect import clickhouse, database, files, git, github, linear, prometheus
 from opstune.collect.source import Kind
 
 KINDS: dict[str, Kind] = {
@@ -14,4 +14,6 @@ KINDS: dict[str, Kind] = {
     "clickhouse": clickhouse.KIND,
     "prometheus": prometheus.KIND,
     "linear": linear.KIND,
+    "github": github.KIND,
+    "git": git.KIND,
 }

@@ -14,7 +14,7 @@ import typer
 from opstune import settings as configuration
 from opstune.artifacts import git_revision, write_text
 from opstune.bench import chain, datasets
-from opstune.bench.rows import ON_REQUEST, ROWS
+from opstune.bench.rows import ON_REQUEST, ROWS, Measured
 from opstune.cli.output import console, table
 from opstune.errors import ConfigError, DataError, ServiceDown
 
@@ -40,9 +40,14 @@ def main(
         seconds = round(time.perf_counter() - started, 2)
         proof = {"seconds": seconds, "machine": _machine(), "revision": git_revision()}
         kept[name] = {"name": name, **asdict(measured), "ratio": measured.ratio, **proof}
+        console.print(f"{name}: {measured.value:,.4g} {measured.unit}" + _against(measured))
         write_text(out, json.dumps(list(kept.values()), indent=1))
     shown = ("name", "value", "unit", "baseline", "ratio", "n", "seconds")
     console.print(table([{key: entry[key] for key in shown} for entry in kept.values()], title=str(out)))
+
+
+def _against(measured: Measured) -> str:
+    return f", {measured.ratio:.2f} times {measured.baseline:,.4g}" if measured.ratio and measured.baseline else ""
 
 
 def _machine() -> str:

@@ -29,7 +29,7 @@ STEPS: dict[str, list[tuple[Any, str]]] = {
 
 
 def main(folder: Path, days: int) -> None:
-    """Build once, full, as a first retrain does; ``seconds`` is the whole build, ``steps`` what each step took."""
+    """Build once, full, as a first retrain does, and print what it took: the whole, its work, each step, memory."""
     settings = home(folder, days)
     examples = artifacts.open_ref(folder / "collect")
     tokenizer = Tokenizer("tiny-ops", base_folder(load_profile("tiny")) / "tokenizer.json")
@@ -37,7 +37,7 @@ def main(folder: Path, days: int) -> None:
     for step, functions in STEPS.items():
         for module, name in functions:
             setattr(module, name, _clocked(getattr(module, name), step, steps))
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     ref = build(
         folder / "dataset",
         examples,
@@ -47,9 +47,9 @@ def main(folder: Path, days: int) -> None:
         tokenizer=tokenizer,
         keyring=pipeline.keyring(settings),
     )
-    seconds = time.perf_counter() - started
+    took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - worked}
     told = {"examples": examples.counts["rows"], "kept": sum(ref.counts[name] for name in split.SPLITS)}
-    print(json.dumps({**told, "seconds": seconds, "steps": steps, "peak_mb": _peak_mb()}))
+    print(json.dumps({**told, **took, "steps": steps, "peak_mb": _peak_mb()}))
 
 
 def _clocked(function: Any, step: str, steps: dict[str, float]) -> Any:

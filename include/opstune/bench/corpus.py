@@ -13,6 +13,7 @@ from opstune import pipeline
 from opstune import settings as configuration
 from opstune.artifacts import Ref
 from opstune.settings import Settings
+from opstune.skills import SKILLS
 
 _PLANTED = 2000
 _WORDS = ("again", "still", "now", "today", "here", "once", "more")
@@ -35,7 +36,7 @@ class Texts:
 
 
 def home(folder: Path, days: int) -> Settings:
-    """Settings of a home of its own that is connected to a history of so many days."""
+    """Settings of a home of its own that is connected to a history of so many days; all skills, none refused."""
     history = folder / "history"
     urls = {"opstune_database": f"sqlite:///{history / 'oncall.db'}", "opstune_files": str(history)}
     return configuration.load(
@@ -43,7 +44,7 @@ def home(folder: Path, days: int) -> Settings:
             "home": folder,
             "simulate": {"days": days},
             "collect": {"days_back": 36_500},
-            "dataset": {"maximum": 100_000_000},
+            "dataset": {"skills": list(SKILLS), "maximum": 100_000_000, "minimum_test": 1, "max_class_share": 1.0},
             "connections": {name: {"url": url} for name, url in urls.items()},
         }
     )

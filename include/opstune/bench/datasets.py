@@ -26,7 +26,14 @@ _PEERS = {
     "datasketch": ("datasketch_lsh.py", ["datasketch==2.0.0"]),
     "datatrove": (
         "datatrove_minhash.py",
-        ["datatrove==0.10.1", "spacy==3.8.18", "orjson==3.13.0", "regex==2026.11.15", "xxhash==3.8.2"],
+        [
+            "datatrove==0.10.1",
+            "spacy==3.8.18",
+            "tokenizers==0.23.3",
+            "orjson==3.13.0",
+            "regex==2026.11.15",
+            "xxhash==3.8.2",
+        ],
     ),
 }
 
@@ -61,6 +68,7 @@ def _step(examples: int, name: str) -> Measure:
 row("dataset_build_10k")(_speed(10_000))
 row("dataset_build_100k")(_speed(100_000))
 row("dataset_build_100k_seconds")(_figure(100_000, "seconds", "s"))
+row("dataset_build_100k_cpu_seconds")(_figure(100_000, "cpu_seconds", "s"))
 row("dataset_build_100k_peak_rss_mb")(_figure(100_000, "peak_mb", "MB"))
 for _name in STEPS:
     row(f"dataset_build_100k_{_name}_seconds")(_step(100_000, _name))

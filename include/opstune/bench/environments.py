@@ -23,7 +23,7 @@ def interpreter(folder: Path, requirements: list[str]) -> Path:
         console.print(f"making {folder} with {', '.join(requirements)}")
         try:
             subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *requirements], check=True)
+            subprocess.run([python, "-m", "pip", "install", "-qq", *requirements], check=True)
         except subprocess.CalledProcessError as error:
             what = f"not measured: {requirements[0]} could not be installed"
             raise ServiceDown(what, str(folder), "See what pip said above, and try again.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, TaskGroup
 
 from opstune_airflow import assets, catalog, form, settings, tasks
+from opstune_airflow.annotation import AnnotationWait
 from opstune_airflow.defaults import ANY_SUCCESS, ARGS, at, judge, stage
 from opstune_airflow.operators import EvaluateOperator, TrainOperator, TurnSensor
 
@@ -13,7 +14,8 @@ Teaches the model what on-call did, measures it against the base and the champio
 training ever saw, and makes it the champion only if the bounds in `gates.yaml` hold.
 
 **The verdict is in the run's note.** A rejected model is a green run whose later tasks are skipped. One
-retrain runs at a time; another waits in `turn`. Any stage may be cleared: what is finished is not done twice.
+retrain runs at a time; another waits in `turn`. One that is asked to wait for people does so in `collect.annotation`.
+Any stage may be cleared: what is finished is not done twice.
 """
 
 
@@ -34,8 +36,9 @@ def retrain(dag_id: str, mode: str, cron: str) -> DAG:
         with TaskGroup("collect"):
             source = stage(tasks.collect_source, task_id="source", map_index_template="{{ label }}")
             reports = source.expand(source=settings.source_names())
-            freeze = stage(tasks.snapshot, task_id="snapshot", outlets=[assets.EXAMPLES], trigger_rule=ANY_SUCCESS)
-            examples = freeze(plan, reports)
+            people = AnnotationWait(task_id="annotation", reports=reports, trigger_rule=ANY_SUCCESS)
+            freeze = stage(tasks.snapshot, task_id="snapshot", outlets=[assets.EXAMPLES])
+            examples = freeze(plan, people.output)
             turn >> reports
         with TaskGroup("dataset"):
             dataset = stage(tasks.dataset, task_id="build", outlets=[assets.DATASET])(plan, examples)

@@ -133,9 +133,10 @@ def push_annotation(project: str, settings: Settings) -> PushReport:
     connection = settings.connection(LABEL_STUDIO)
     if connection is None:
         return PushReport(project=project, off=NO_LABEL_STUDIO)
-    examples, scrub = ExampleStore(settings.examples_dir, keyring(settings)).read(), _scrub(settings)
-    taught = annotating.skill_of(project) in settings.dataset.skills
-    model = _champion(settings) if taught else None  # asked about what it never learnt it would invent
+    skill, scrub = annotating.skill_of(project), _scrub(settings)
+    examples = ExampleStore(settings.examples_dir, keyring(settings)).read(skills=[skill])
+    # Asked about what it never learnt it would invent.
+    model = _champion(settings) if skill in settings.dataset.skills else None
     return annotating.push(project, examples, connection, settings.annotate, settings.annotations_dir, scrub, model)
 
 

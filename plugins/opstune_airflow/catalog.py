@@ -5,17 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 OWNER: Final = "platform-team"
-TAGS: Final = ("opstune", "collect", "retrain", "scheduled", "model")
+TAGS: Final = ("opstune", "collect", "annotate", "retrain", "scheduled", "model")
 GPU_POOL: Final = "gpu"
 GPU_QUEUE: Final = "gpu"
 RETRAINS: Final = ("retrain_weekly", "retrain_monthly")
-DAGS: Final = ("collect", *RETRAINS)
+DAGS: Final = ("collect", "annotate", *RETRAINS)
 
 WHEN_IT_FAILS: Final[dict[str, str]] = {
     "turn": "It only waits: one retrain at a time. Its log names the run it waits for. If that run hangs, mark it "
     "failed.",
     "collect": "A source did not answer, or its records do not fit its mapping. `opstune sources check` tells which "
-    "and why. What was read is kept; clear the task and it goes on from the watermark.",
+    "and why. What was read is kept; clear the task and it goes on from the watermark. `annotation` is red "
+    "when people were waited for too long and `annotate.when_late` is `stop`.",
+    "annotate": "Label Studio did not answer or refused its token, or a labelling page has a fault: the log says "
+    "which. Nothing is lost, the next hour goes on. A project that `waits` is green: its log names whose labels "
+    "differ on what.",
     "dataset": "Too few usable examples, one class crowding out the rest, or a file that changed after it was "
     "written. The log says which number missed which limit of `opstune.yaml`.",
     "train": "The last lines of the log say what broke. Out of memory and a killed trainer are tried again by "

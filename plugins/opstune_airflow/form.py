@@ -41,6 +41,13 @@ def fields(mode: str) -> dict[str, Param]:
             title="Deploy",
             description="Make the model the champion if it passes the gate. Off: it is registered and waits.",
         ),
+        "wait_for_annotation": Param(
+            False,
+            type="boolean",
+            title="Wait for annotation",
+            description="Wait, without a worker, until people have answered in Label Studio what is open now, for "
+            "annotate.wait_hours at most. Off: take what has been answered so far.",
+        ),
         **days_back(),
         "minimum": Param(
             None,

@@ -24,6 +24,8 @@ MLFLOW: Final = "opstune_mlflow"
 LABEL_STUDIO: Final = "opstune_label_studio"
 #: The secret that the example store is encrypted under, where it does not come from a file; and the one before.
 STORE_KEYS: Final = ("opstune_store_key", "opstune_store_key_previous")
+#: What annotation needs: Label Studio, the store's keys, and where the champion is registered.
+ANNOTATION: Final = (LABEL_STUDIO, MLFLOW, *STORE_KEYS)
 _SCHEMES: Final = {"postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 
 # Field of the form → section and key of opstune.yaml.

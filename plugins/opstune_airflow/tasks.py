@@ -40,7 +40,7 @@ def open_run(plan: JSON) -> Run:
     from opstune.pipeline import Run
 
     context = get_current_context()
-    found = settings.load(context["params"], [settings.MLFLOW])
+    found = settings.load(context["params"], [settings.MLFLOW, *settings.STORE_KEYS])
     if busy := turn.take(found.home, context["dag_run"].dag_id, context["dag_run"].run_id, state_of):
         raise ServiceDown(
             f"another retrain has its turn: {busy}", plan["id"], "Clear this task again when it has ended."
@@ -66,9 +66,8 @@ def collect_source(source: str) -> JSON:
     context.update({"label": f"{source}: failed"})  # type: ignore[misc]  # a key of our own, for the label
     days_back = context["params"].get("days_back")
     since = datetime.now(UTC) - timedelta(days=days_back) if days_back else None
-    report = pipeline.collect_source(
-        source, settings.load(context["params"], settings.source_connections(source)), since
-    )
+    connections = [*settings.source_connections(source), *settings.STORE_KEYS]
+    report = pipeline.collect_source(source, settings.load(context["params"], connections), since)
     label = f"{source}: off" if report.off else f"{source}: {report.new} new"
     context.update({"label": label})  # type: ignore[misc]
     log.info(
@@ -157,6 +156,38 @@ def deploy(plan: JSON, version: str) -> None:
     assets.describe(assets.CHAMPION, version=version)
     context["ti"].xcom_push(key=run_note.KEY, value=f"{version} is the champion now.")
     log.info("%s is the champion now", version)
+
+
+def pull_annotation(project: str) -> JSON:
+    """Bring what people have decided in one project of Label Studio into the example store."""
+    from opstune import pipeline
+
+    context = get_current_context()
+    report = pipeline.pull_annotation(project, settings.load({}, settings.ANNOTATION))
+    _skip_when_off(report.off)
+    label = f"{project}: waits" if report.waits else f"{project}: {report.answered} answered"
+    context.update({"label": label})  # type: ignore[misc]  # a key of our own, for the label
+    if report.waits:
+        context["ti"].xcom_push(key=run_note.KEY, value=f"{project} waits: {report.waits}.")
+    return report.model_dump(mode="json")
+
+
+def push_annotation(project: str) -> JSON:
+    """Ask people in Label Studio about the examples of one project that need them."""
+    from opstune import pipeline
+
+    context = get_current_context()
+    report = pipeline.push_annotation(project, settings.load({}, settings.ANNOTATION))
+    _skip_when_off(report.off)
+    context.update({"label": f"{project}: {report.new} new"})  # type: ignore[misc]
+    if report.note:
+        context["ti"].xcom_push(key=run_note.KEY, value=report.note)
+    return report.model_dump(mode="json")
+
+
+def _skip_when_off(reason: str) -> None:
+    if reason:
+        raise AirflowSkipException(reason)
 
 
 def _ref(dumped: JSON) -> Ref:

@@ -6,7 +6,8 @@ from opstune.annotate.pull import PullReport, pull
 from opstune.annotate.push import PushReport, push
 from opstune.annotate.record import Scrub
 from opstune.annotate.summary import read as read_agreement
-from opstune.annotate.waiting import Progress, progress
+from opstune.annotate.waiting import Progress, missing, progress
+from opstune.annotate.waiting import told as progress_told
 
 __all__ = [
     "Guess",
@@ -15,7 +16,9 @@ __all__ = [
     "PullReport",
     "PushReport",
     "Scrub",
+    "missing",
     "progress",
+    "progress_told",
     "project_names",
     "pull",
     "push",

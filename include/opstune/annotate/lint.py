@@ -55,13 +55,17 @@ def controls(page: str) -> dict[str, str]:
 
 def choices(page: str) -> dict[str, set[str]]:
     """Control → the choices that its page offers; one whose choices come with each task is left out."""
-    found = {}
-    for element in ET.fromstring(page).iter("Choices"):
-        if "value" not in element.attrib:
-            found[element.attrib["name"]] = {
-                choice.attrib.get("alias") or choice.attrib["value"] for choice in element.iter("Choice")
-            }
-    return found
+    return _offered(ET.fromstring(page))
+
+
+def _offered(root: ET.Element) -> dict[str, set[str]]:
+    return {
+        element.attrib.get("name", ""): {
+            choice.attrib.get("alias") or choice.attrib.get("value", "") for choice in element.iter("Choice")
+        }
+        for element in root.iter("Choices")
+        if "value" not in element.attrib
+    }
 
 
 def _tags(parent: ET.Element) -> Iterator[str]:
@@ -92,6 +96,7 @@ def _names(root: ET.Element) -> Iterator[str]:
         yield f"the name {name!r} is given {names.count(name)} times"
     shown = {e.attrib.get("name") for e in named if e.tag not in _CONTROLS}
     asked = {e.attrib.get("name") for e in named if e.tag in _CONTROLS}
+    offered = _offered(root)
     for element in root.iter():
         target = element.attrib.get("toName")
         if element.tag in _CONTROLS and target not in shown:
@@ -99,6 +104,10 @@ def _names(root: ET.Element) -> Iterator[str]:
         condition = element.attrib.get("whenTagName")
         if condition and condition not in asked:
             yield f"<{element.tag}> is shown by {condition!r}, which nothing asks"
+        if condition in offered:
+            for value in filter(None, element.attrib.get("whenChoiceValue", "").split(",")):
+                if value not in offered[condition]:  # a choice with a comma in it cannot be named either
+                    yield f"<{element.tag}> is shown by the choice {value!r}, which {condition!r} does not offer"
         if element.tag == "Choices" and "value" not in element.attrib and len(element) < 2:
             # the server's own check fails on a group of one: it reads the one choice as a mapping instead of a list
             yield f"<Choices> {element.attrib.get('name', '')!r} needs two choices at least"

@@ -55,7 +55,7 @@ def page_of(form: Form) -> str:
     """
     path = config_dir() / "label_studio" / f"{form.name}.xml"
     try:
-        page = fill(path.read_text(), form.catalogues())
+        page = fill(path.read_text().strip(), form.catalogues())  # as the server keeps it
     except OSError as error:
         raise ConfigError(f"{path.name} cannot be read: {error}", str(path), "Restore the file.") from error
     faults = lint.lint(page)

@@ -79,8 +79,8 @@ def pull(
         made = projects.find(server, project)
         if made is None:
             return PullReport(project=project)
-        examples = store.read()
-        known = {e.id: e for e in examples if e.skill == form.skill and e.source != SOURCE}
+        examples = store.read(skills=[form.skill])
+        known = {example.id: example for example in examples if example.source != SOURCE}
         standing = rows.standing(examples, project)
         found = read(server, made.id, known, form, scrub)
         silent = _silent(server, made.id, found, standing)

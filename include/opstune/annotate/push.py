@@ -80,7 +80,7 @@ def push(
 ) -> PushReport:
     """Ask people about the examples that need them, and tell them where a record changed.
 
-    ``examples`` is what the store holds, annotations among them; those of other skills are left alone. ``folder``
+    ``examples`` is what the store holds of the project's skill, annotations among them. ``folder``
     keeps locks and what the model was asked about. Run twice, the second asks nothing.
 
     Raises:
@@ -89,8 +89,7 @@ def push(
         ServiceDown: it does not answer; what was pushed stays, the next run goes on.
         Throttled: it asks to slow down.
     """
-    form = forms.get(project)
-    mine = {e.id: e for e in examples if e.skill == form.skill and e.source != SOURCE}
+    mine = {example.id: example for example in examples if example.source != SOURCE}
     with locked(folder, project), Server(connection, settings.patience) as server:
         made, note = projects.ensure(server, project, settings)
         work = _Push(project, server, settings, scrub, rows.standing(examples, project))
@@ -108,7 +107,7 @@ def push(
         project=project,
         new=sum(new.values()),
         waiting=len(wanted) - sum(new.values()) - work.counts["unusable"],
-        open=standing + sum(new.values()),
+        open=standing + sum(new.values()) + work.counts["reopened"],
         why=dict(new),
         note=note,
         **{name: work.counts[name] for name in ("changed", "look_again", "held", "doubles_removed")},
@@ -171,6 +170,7 @@ def _update(work: _Push, task: Task, example: Example) -> None:
     everyone = {str(annotation.id): annotation.at for annotation in annotations}
     work.server.change(task.id, {**data, NOTICE: LOOK_AGAIN, STALE: everyone}, overlap=asked, done=False)
     work.counts["look_again"] += 1
+    work.counts["reopened"] += task.done
 
 
 def _end_second_look(work: _Push, task: Task) -> None:

@@ -44,14 +44,15 @@ class Record:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with what a person is shown of the record: sixteen hex digits over the scrubbed texts."""
-        return fingerprint([self.shown, self.clean.answer, self.clean.outcome])[:16]
+        """Changes with what people are asked about, not with how it is shown: sixteen hex digits over the scrubbed
+        record."""
+        return fingerprint([self.clean.context, self.clean.answer, self.clean.outcome])[:16]
 
     def task(self, proposal: Mapping[str, Any], by: str, why: str) -> Json:
         """The task's data. ``proposal`` is the scrubbed answer that is shown, ``by`` who gave it."""
-        ended = self.clean.outcome if by == BY_RECORD else "unknown"
-        source = by if ended == "unknown" else f"{by}; it ended in {ended}"
-        told = f"{lines_of(proposal)}\n\nfrom {source}" if proposal else "Nobody knows yet."
+        failed = by == BY_RECORD and self.clean.outcome == "failure"
+        source = f"from {by}{'; it was tried and failed' if failed else ''}"
+        told = f"{lines_of(proposal)}\n\n{source}" if proposal else "Nobody knows yet."
         ours = {ID: self.example.id, RECORD: self.fingerprint, NOTICE: "", STALE: {}}
         return {**self.shown, "proposal": told, "answer": dict(proposal), "by": by, "why": why, **ours}
 

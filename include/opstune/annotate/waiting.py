@@ -32,6 +32,14 @@ def progress(names: Sequence[str], connection: Connection, patience: Patience) -
     return found
 
 
+def told(now: Sequence[Progress], goal: Mapping[str, int]) -> str:
+    """One line for a log: how many of how many, in all and by project."""
+    done = {one.project: min(one.done, goal.get(one.project, 0)) for one in now}
+    by_project = ", ".join(f"{project} {count} of {goal.get(project, 0)}" for project, count in done.items())
+    total = sum(goal.values())
+    return f"{sum(done.values())} of {total} tasks are done in Label Studio{f' ({by_project})' if by_project else ''}"
+
+
 def missing(now: Sequence[Progress], goal: Mapping[str, int]) -> int:
     """How many tasks are still to be done until as many are done in each project as ``goal`` says."""
     return sum(max(goal.get(one.project, 0) - one.done, 0) for one in now)

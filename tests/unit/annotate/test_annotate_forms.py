@@ -13,7 +13,7 @@ from opstune.annotate.forms.base import Given, Json
 
 TRIAGE = ANSWERS["triage"]
 RUN = chosen("action", "run a function")
-ERROR = [*chosen("found", "yes, as below"), *chosen("message", "no route to db-1:5432")]
+ERROR = [*chosen("found", "yes"), *chosen("message", "no route to db-1:5432")]
 KIND = [*chosen("category", "timeout"), *chosen("severity", "low")]
 QUERY = written("query", "max(waiting)")
 
@@ -98,7 +98,7 @@ def test_an_annotation_is_read_as_an_answer(form: str, parts: list[Json], label:
         ),
         ("remediation", [*RUN, *chosen("function", "drain_node"), *written("parameters", "node 7")], {}, "not a line"),
         ("log_error", ERROR, {}, "no category and no severity"),
-        ("log_error", [*chosen("message", "no route"), *chosen("found", "yes, as below"), *KIND], {}, "no line"),
+        ("log_error", [*chosen("message", "no route"), *chosen("found", "yes"), *KIND], {}, "no line"),
         ("log_error", [], {}, "no message"),
         ("query_quality", [], {}, "nothing was chosen"),
         ("query_quality", chosen("verdict", "improved"), {}, "there is no query"),

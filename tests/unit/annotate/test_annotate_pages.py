@@ -17,6 +17,7 @@ from opstune.skills.functions import NONE, functions
 
 SHOWN = '<View><Text name="case" value="$case"/>{}</View>'
 TWO = '<Choice value="a"/><Choice value="b"/>'
+WHEN = '<View whenTagName="x" whenChoiceValue="a,c"/>'
 
 
 @pytest.mark.parametrize("name", forms.FORMS)
@@ -61,6 +62,12 @@ def test_functions_are_those_of_the_catalogue_with_what_they_do() -> None:
         (SHOWN.format('<View visibleWhen="choice-selected" whenTagName="x"/>'), "shown by 'x', which nothing asks"),
         (SHOWN.format(f'<Choices name="x" toName="case"><View>{TWO}</View></Choices>'), "may hold only <Choice>"),
         (SHOWN.format('<Choices name="x" toName="case"><Choice value="a"/></Choices>'), "needs two choices"),
+        (
+            SHOWN.format(
+                f'<Choices name="x" toName="case">{TWO}</Choices><View whenTagName="x" whenChoiceValue="a,c"/>'
+            ),
+            "shown by the choice 'c', which 'x' does not offer",
+        ),
         ("<View>", "not well-formed"),
         ('<Text name="case" value="$case"/>', "begins with <Text>"),
     ],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from opstune import skills
 from opstune.examples import Example
 from opstune.skills.base import render_record
 
@@ -106,6 +107,12 @@ def written(control: str, text: str) -> list[Json]:
 def rated(control: str, stars: int) -> list[Json]:
     """A rating as a result."""
     return [_result(control, "rating", {"rating": stars})]
+
+
+def case_of(example: Example, leave_out: Collection[str] = ()) -> str:
+    """The example's context for people, as the model reads it."""
+    context = {key: value for key, value in example.context.items() if key not in leave_out}
+    return skills.get(example.skill).render(context).partition("\n")[2]
 
 
 def lines_of(record: Mapping[str, Any]) -> str:

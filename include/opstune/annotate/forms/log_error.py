@@ -9,7 +9,7 @@ from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading
 from opstune.examples import Example
 from opstune.skills.log_error import CATEGORIES, SEVERITIES, LogErrorAnswer, statements
 
-_FOUND = "yes, as below"
+_FOUND = "yes"
 _CONFIDENCES: tuple[str, ...] = get_args(LogErrorAnswer.model_fields["confidence"].annotation)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, lines_of, written
+from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, case_of, written
 from opstune.examples import Example
 from opstune.skills.diagnosis import normalised, same_cause
 
@@ -28,7 +28,7 @@ class QueryQuality:
 
     def shown(self, example: Example) -> Json:
         symptoms = example.context.get("symptoms") or ("",)
-        return {"case": lines_of(example.context), "title": str(symptoms if isinstance(symptoms, str) else symptoms[0])}
+        return {"case": case_of(example), "title": str(symptoms if isinstance(symptoms, str) else symptoms[0])}
 
     def prefilled(self, answer: Mapping[str, Any], example: Example) -> list[Json]:
         query, cause = str(answer.get("query") or ""), str(answer.get("root_cause") or "")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, chosen, lines_of, written
+from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, case_of, chosen, written
 from opstune.examples import Example
 from opstune.settings import config_dir, read_model
 from opstune.skills.functions import NONE, Catalogue, functions
@@ -26,7 +26,7 @@ class RemediationReview:
         return {"functions": [Choice(name, function.does) for name, function in catalogue.functions.items()]}
 
     def shown(self, example: Example) -> Json:
-        return {"case": lines_of(example.context), "title": str(example.context.get("alert", ""))}
+        return {"case": case_of(example), "title": str(example.context.get("alert", ""))}
 
     def prefilled(self, answer: Mapping[str, Any], example: Example) -> list[Json]:
         function = str(answer.get("function") or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, chosen, lines_of, written
+from opstune.annotate.forms.base import CANNOT_SAY, Choice, Given, Json, Reading, case_of, chosen, written
 from opstune.examples import Example
 from opstune.skills.diagnosis import same_cause
 from opstune.skills.triage import SEVERITIES
@@ -23,8 +23,7 @@ class RootCauseValidation:
         return {"severities": [Choice(name) for name in SEVERITIES]}
 
     def shown(self, example: Example) -> Json:
-        context = {key: value for key, value in example.context.items() if key != "asked"}
-        return {"case": lines_of(context), "title": str(example.context.get("title", ""))}
+        return {"case": case_of(example, leave_out=["asked"]), "title": str(example.context.get("title", ""))}
 
     def prefilled(self, answer: Mapping[str, Any], example: Example) -> list[Json]:
         cause = str(answer.get("root_cause") or "")

@@ -28,6 +28,9 @@ from opstune.examples import Example, example_id
 from opstune.settings import Section, config_dir, read_model
 from opstune.skills.functions import functions
 
+#: The key whose value is a mapping of keys and values, as many as it has; keys that follow win.
+_ALL = "*"
+
 
 class Condition(Section):
     """What must hold of a record. ``exists`` asks for a value that says something: an empty text is none."""
@@ -68,7 +71,7 @@ class SourceMapping(Section):
 
     ``when`` chooses the records that concern it. Where ``answer_when`` does not hold nobody knows the answer
     yet: the example is kept without one, for people to annotate. ``corrections`` holds what was there before a
-    person corrected it.
+    person corrected it. The key ``"*"`` stands for all that a mapping holds.
     """
 
     kind: str
@@ -211,14 +214,18 @@ class Mapper:
     def _values(
         self, prefix: str, rules: Mapping[str, Rule], record: Mapping[str, Any], faults: list[str]
     ) -> dict[str, Any]:
-        values = {}
+        values: dict[str, Any] = {}
         for name, rule in rules.items():
             try:
                 found = rule.of(record)
             except ValueError as error:
                 faults.append(f"{prefix}{name}: {error}")
                 continue
-            if found is not MISSING:
+            if name == _ALL and isinstance(found, Mapping):
+                values.update(found)
+            elif name == _ALL and found is not MISSING:
+                faults.append(f"{prefix}{name}: a mapping is expected, got {shown(found)}")
+            elif found is not MISSING:
                 values[name] = found
             elif not rule.optional:
                 faults.append(f"{prefix}{name}: {rule.path or rule.template} is missing")

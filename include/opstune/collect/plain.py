@@ -26,10 +26,10 @@ def plain(value: Any, level: int = 0) -> Any:
     Raises:
         ValueError: it is nested too deeply.
     """
+    if isinstance(value, str):
+        return value if value.isascii() else _text(value)
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        return _text(value)
     if isinstance(value, int | float | Decimal):
         return _number(value)
     if level > DEEPEST:
@@ -45,14 +45,14 @@ def plain(value: Any, level: int = 0) -> Any:
     return _text(str(value))
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str) -> Any:
     """A JSON text as plain values.
 
     Raises:
         ValueError: it is not JSON, an object has one key twice with different values, or it is nested too deeply.
     """
     try:
-        return plain(json.loads(text, object_pairs_hook=_object))
+        return plain(_DECODER.decode(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -68,8 +68,6 @@ def shown(value: Any) -> str:
 
 def _text(value: str) -> str:
     """Without lone surrogates, which have no place in UTF-8; a pair of them is one character."""
-    if value.isascii():
-        return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -90,3 +88,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if found[key] != value:
                 raise ValueError(f"the key {shown(key)} stands twice, with different values")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -35,6 +35,9 @@ class Rule(Section):
     default: Any = None
     optional: bool = Field(False, description="leave the key out when there is no value")
     parse_json: bool = Field(False, alias="json", description="the value is JSON text")
+    lines: Literal["list", "mapping"] | None = Field(
+        None, description="the value is text with an item a line: `- item`, or `name: value`"
+    )
     without: list[str] = Field(default_factory=list, description="keys to leave out of a mapping")
     other_than: str | None = Field(None, description="whether the value names somebody else than that at this path")
 
@@ -49,7 +52,7 @@ class Rule(Section):
         """The value, or ``MISSING``.
 
         Raises:
-            ValueError: the value is not JSON or not in the lookup.
+            ValueError: the value is not JSON, not a line for each item, or not in the lookup.
         """
         if "value" in self.model_fields_set:
             return self.value
@@ -58,6 +61,8 @@ class Rule(Section):
             return _names_another(found, look_up(record, self.other_than))
         if self.parse_json and isinstance(found, str):
             found = parse_json(found)
+        if self.lines and isinstance(found, str):
+            found = _listed(found) if self.lines == "list" else _paired(found)
         if self.without and isinstance(found, Mapping):
             found = {key: value for key, value in found.items() if key not in self.without}
         if self.map is not None and found is not MISSING:
@@ -78,6 +83,20 @@ class Rule(Section):
         if any(value is MISSING for value in values.values()):
             return MISSING
         return _FIELD.sub(lambda found: str(values[found[1]]), self.template or "")
+
+
+def _listed(text: str) -> list[str]:
+    return [line.removeprefix("- ") for line in text.splitlines() if line.strip()]
+
+
+def _paired(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in filter(str.strip, text.splitlines()):
+        name, colon, value = line.partition(":")
+        if not colon or name in found:
+            raise ValueError(f"{shown(line)} is no line of `name: value`, or its name stands twice")
+        found[name] = value.removeprefix(" ")
+    return found
 
 
 def _names_another(found: Any, person: Any) -> bool:

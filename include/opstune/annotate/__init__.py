@@ -3,7 +3,9 @@
 from opstune.annotate.choose import Guess, Model
 from opstune.annotate.projects import project_names, skill_of
 from opstune.annotate.pull import PullReport, pull
+from opstune.annotate.pull import told as pull_told
 from opstune.annotate.push import PushReport, push
+from opstune.annotate.push import told as push_told
 from opstune.annotate.record import Scrub
 from opstune.annotate.summary import read as read_agreement
 from opstune.annotate.waiting import Progress, missing, progress
@@ -21,7 +23,9 @@ __all__ = [
     "progress_told",
     "project_names",
     "pull",
+    "pull_told",
     "push",
+    "push_told",
     "read_agreement",
     "skill_of",
 ]

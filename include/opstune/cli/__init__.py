@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from opstune.cli import history, keys, models, stages
+from opstune.cli import annotate, history, keys, models, stages
 from opstune.errors import OpstuneError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -15,6 +15,7 @@ app.add_typer(history.sources, name="sources")
 app.add_typer(history.examples, name="examples")
 app.add_typer(history.history, name="history")
 app.add_typer(keys.keys, name="keys")
+app.add_typer(annotate.annotate, name="annotate")
 app.add_typer(stages.dataset, name="dataset")
 app.add_typer(models.models, name="models")
 app.command()(history.collect)

@@ -13,14 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from opstune.dataset import pseudonyms
-from opstune.dataset.assignments import is_secret_of, strength
 from opstune.dataset.detectors import DETECTORS, Detector
 from opstune.dataset.literals import Literals
+from opstune.dataset.records import RECORDS, TEXTS, given_away, seen, telling
 from opstune.examples import Example
 
 #: A secret found once is removed wherever else it stands in the example, unless it may be a name as well:
@@ -31,16 +30,6 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 #: A long token that was wrapped goes on in the next line.
 _WRAPPED = re.compile(r"(?:\\?\r?\n[^\S\r\n]*(?=\S*\d)(?=\S*[A-Z])(?=\S*[a-z])[\w+/=.~-]{16,}(?=[\s\"',;)}\]]|$))*")
 _LONG = re.compile(r"[\w+/=.~-]{40,}$")
-#: Texts and records of an example that come from its source; the other fields are hashes and fixed words.
-_TEXTS = ("source_id", "group_id", "annotator", "notes")
-_RECORDS = ("context", "answer", "corrections", "metadata")
-#: In ``{"name": "DB_PASSWORD", "value": "..."}`` and ``{"password": {"value": "..."}}`` another key tells.
-_VALUES = {"value", "Value", "default", "current", "plaintext", "text"}
-#: The key that everything in a Kubernetes secret counts as.
-_SECRET_DATA = "kubernetes_password"
-#: Stands for a value that its key gives away, in what the quick look looks at.
-_GIVEN_AWAY = "password=hunter2"
-
 _BLOCK = 256
 _REMEMBERED = 100_000
 _LITERALS = sorted({hint for detector in DETECTORS for hint in detector.hints if len(hint) > 2})
@@ -92,9 +81,9 @@ class Scrubber:
         """
         for start in range(0, len(examples), _BLOCK):
             block = examples[start : start + _BLOCK]
-            seen = [_seen(example) for example in block]
-            suspicious = self.suspicious(["\n".join(lines) for lines in seen])
-            self._learn_clean({line for position in suspicious for line in seen[position]})
+            said = [seen(example) for example in block]
+            suspicious = self.suspicious(["\n".join(lines) for lines in said])
+            self._learn_clean({line for position in suspicious for line in said[position]})
             for position, example in enumerate(block):
                 yield self._example(example) if position in suspicious else (example, Counter())
 
@@ -130,7 +119,7 @@ class Scrubber:
 
     def _example(self, example: Example) -> tuple[Example, Counter[str]]:
         found = _Found(self)
-        update = {name: found.clean(getattr(example, name)) for name in (*_TEXTS, *_RECORDS)}
+        update = {name: found.clean(getattr(example, name)) for name in (*TEXTS, *RECORDS)}
         if repeated := _repeated(found.secrets):
             update = {name: _mask(value, repeated) for name, value in update.items()}
         return example.model_copy(update=update), found.kinds
@@ -158,7 +147,7 @@ class _Found:
     secrets: set[tuple[str, str]] = field(default_factory=set)
 
     def clean(self, value: Any, key: str = "") -> Any:
-        if _given_away(value, key):
+        if given_away(value, key):
             self.kinds["credential"] += 1
             self.secrets.add((str(value), "credential"))
             return placeholder("credential")
@@ -166,7 +155,7 @@ class _Found:
             return self._text(value)
         if isinstance(value, Mapping):
             names = [(str(name), item) for name, item in value.items()]
-            return {self._text(name): self.clean(item, _telling(value, name, key)) for name, item in names}
+            return {self._text(name): self.clean(item, telling(value, name, key)) for name, item in names}
         if isinstance(value, list | tuple):
             if any(isinstance(item, str) and "PRIVATE KEY" in item for item in value):
                 return self._lines(value)
@@ -183,54 +172,6 @@ class _Found:
         """A private key that stands as a list of its lines shows only when they are put together."""
         lines = [item for item in values if isinstance(item, str)]
         return [*self._text("\n".join(lines)).split("\n"), *(self.clean(v) for v in values if not isinstance(v, str))]
-
-
-def _given_away(value: Any, key: str) -> bool:
-    """Whether a text or number is a secret because of its key."""
-    if not key or not strength(key) or isinstance(value, bool) or not isinstance(value, str | int | float):
-        return False
-    return is_secret_of(key, str(value))
-
-
-def _telling(mapping: Mapping[Any, Any], name: str, key: str) -> str:
-    """The key that tells what the value under a name is: mostly the name itself."""
-    if key == _SECRET_DATA or (name in ("data", "stringData") and mapping.get("kind") == "Secret"):
-        return _SECRET_DATA
-    if name not in _VALUES:
-        return name
-    named = mapping.get("name", mapping.get("key"))
-    return named if isinstance(named, str) and strength(named) else key or name
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _tells_nothing(name: str) -> bool:
-    """Whether a name makes no text under it a secret."""
-    return not strength(name) and name not in _VALUES
-
-
-def _seen(example: Example) -> list[str]:
-    """Every key and text of an example, and a mark for each that its key gives away."""
-    lines: list[str] = []
-    _gather({name: getattr(example, name) for name in (*_TEXTS, *_RECORDS)}, "", lines)
-    return lines
-
-
-def _gather(value: Any, key: str, lines: list[str]) -> None:
-    if isinstance(value, str):
-        lines.append(value)
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            name = str(name)
-            lines.append(name)
-            if isinstance(item, str) and not key and _tells_nothing(name):
-                lines.append(item)
-            else:
-                _gather(item, _telling(value, name, key), lines)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _gather(item, key, lines)
-    if key and _given_away(value, key):
-        lines.append(_GIVEN_AWAY)
 
 
 def _any_found(detectors: Iterable[Detector], text: str) -> bool:

@@ -20,7 +20,20 @@ from opstune_airflow.apply_settings import importable
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
-HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "mlflow", "pandas", "pyarrow", "llama_cpp")
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "mlflow",
+    "pandas",
+    "pyarrow",
+    "llama_cpp",
+    "label_studio_sdk",
+    "statsmodels",
+    "sklearn",
+)
 STAGES = ["collect", "dataset", "train", "evaluate", "gate", "convert", "register", "deploy"]
 
 
@@ -130,6 +143,7 @@ def test_a_retrain_goes_through_the_stages_in_order_each_a_group(dag_id: str) ->
     assert set(dag.task_group.children) == {"turn", *STAGES}
     after = {task.task_id: set(task.get_flat_relative_ids(upstream=True)) for task in dag.tasks}
     assert after["collect.source"] == {"turn"}
+    assert "collect.annotation" in after["collect.snapshot"]
     assert after["deploy.champion"] == set(dag.task_ids) - {"deploy.champion"}
     assert "gate.verdict" in after["convert.gguf"]
 
@@ -144,6 +158,7 @@ def test_the_two_retrains_differ_in_mode_and_night_only(dag_id: str, mode: str) 
     ("dag_id", "after", "expected"),
     [
         ("collect", "2026-11-03T12:00", "2026-11-04T02:00"),
+        ("annotate", "2026-11-03T12:10", "2026-11-03T13:00"),
         ("retrain_weekly", "2026-11-03T12:00", "2026-11-09T03:00"),
         ("retrain_monthly", "2026-11-03T12:00", "2026-12-01T04:00"),
         ("retrain_monthly", "2026-11-01T04:01", "2026-12-01T04:00"),
@@ -180,6 +195,7 @@ def test_every_field_of_the_form_has_a_title_a_description_and_a_default_that_fi
         ("profile", "nobody"),
         ("days_back", 0),
         ("epochs", 0),
+        ("wait_for_annotation", "yes"),
         ("learning_rate", 2),
         ("max_steps", 1.5),
     ],
@@ -193,3 +209,12 @@ def test_training_runs_where_the_devices_are() -> None:
     dag = DAGS["retrain_weekly"]
     on_device = {task.task_id for task in dag.tasks if (task.pool, task.queue) == (catalog.GPU_POOL, catalog.GPU_QUEUE)}
     assert on_device == {"train.adapter", "evaluate.measure"}
+
+
+def test_people_are_heard_before_they_are_asked_and_each_project_goes_its_own_way() -> None:
+    dag = DAGS["annotate"]
+    push = dag.get_task("annotate.push")
+    assert push.upstream_task_ids == {"annotate.pull"}
+    assert set(settings.annotation_projects()) == {"root_cause", "query_quality", "remediation", "log_error"}
+    mapped = list(dag.get_task("annotate.pull").iter_mapped_task_groups())
+    assert [group.group_id for group in mapped] == ["annotate"]

@@ -76,11 +76,12 @@ def failures(actions: Iterable[Action]) -> list[Action]:
 
 
 def group(episode: Episode, actions: Sequence[Action]) -> str:
-    """The incident that an episode belongs to, for the split: that of its actions, else this alert on that day.
+    """The incident that an episode belongs to, for the split: that of its first action, else this alert on that day.
 
     An alert that comes and goes with the same labels is one story and must not stand on two sides.
     """
-    incidents = [action.incident for action in actions if action.incident]
+    by_time = sorted(actions, key=lambda one: (one.at, one.key))
+    incidents = [action.incident for action in by_time if action.incident]
     return incidents[0] if incidents else f"{episode.alert}/{label_hash(episode.labels)}/{iso(episode.start)[:10]}"
 
 

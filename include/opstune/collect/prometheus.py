@@ -62,7 +62,8 @@ class _Run:
 
     ``now`` is the server's time, ``slack`` how far from an episode an action may lie, ``wait`` how long actions wait
     for their episodes and episodes for their actions, ``firing`` what the monitor says about current alerts,
-    ``settled`` the moment before which all actions have theirs, ``given`` the ids of the episodes given out.
+    ``settled`` the moment before which all actions have theirs, ``given`` the ids of the episodes given out,
+    ``joined`` how many actions have one.
     """
 
     now: int
@@ -74,6 +75,7 @@ class _Run:
     actions: Mapping[str, Action]
     settled: int
     given: set[str] = field(default_factory=set)
+    joined: int = 0
 
 
 class PrometheusReader:
@@ -139,6 +141,8 @@ class PrometheusReader:
                     yield Reached(self._borders.position())
             at = end
         _give_actions(run, run.now + run.wait)
+        if run.actions:
+            log.info("%s: %d of %d actions have an episode", self._opening.source, run.joined, len(run.actions))
         self._listen(run)
         yield from self._raws(run, run.episodes.all())
         self._borders.advance(run.now)
@@ -186,6 +190,7 @@ def _give_actions(run: _Run, before: int) -> None:
     due = [action for action in run.actions.values() if run.settled <= action.at < before]
     for action, episode in join(due, run.episodes.all(), run.slack):
         episode.actions.append(action.key)
+        run.joined += 1
     run.settled = before
 
 

@@ -143,6 +143,12 @@ def test_an_action_in_words_is_told_but_teaches_no_outcome() -> None:
         pytest.param((DOWN, []), (replace(AGAIN, start=24 * 60 * MINUTE), []), False, id="the day after"),
         pytest.param((DOWN, [act(incident="I-1")]), (OTHER_POD, [act(incident="I-1")]), True, id="one incident"),
         pytest.param((DOWN, [act(incident="I-1")]), (DOWN, [act(incident="I-2")]), False, id="another incident"),
+        pytest.param(
+            (DOWN, [act(at=DONE.at + 1, incident="I-2"), act(incident="I-1")]),
+            (DOWN, [act(incident="I-1")]),
+            True,
+            id="the incident of the first action",
+        ),
     ],
 )
 def test_one_incident_is_one_group(

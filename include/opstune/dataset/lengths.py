@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,21 @@ class Tokenizer:
         return {"name": self.name, "sha256": sha256_file(self.file)}
 
 
-def in_words(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
-    """Skill → words of its examples, prompt and answer together: quantiles, and a histogram."""
-    return {
-        skill: _distribution(sorted(len(text.split()) for text in texts)) for skill, texts in _texts(examples).items()
-    }
+def by_skill(examples: Sequence[Example]) -> dict[str, list[str]]:
+    """Skill → the texts of its examples, prompt and answer."""
+    texts: dict[str, list[str]] = {}
+    for example in examples:
+        texts.setdefault(example.skill, []).append(text_of(example))
+    return dict(sorted(texts.items()))
 
 
-def in_tokens(examples: Sequence[Example], tokenizer: Tokenizer, seed: int) -> dict[str, dict[str, Any]]:
-    """Skill → tokens of system message, prompt and answer; the marks of a chat template come on top.
+def in_words(texts: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Skill → words of its texts: quantiles, and a histogram."""
+    return {skill: _distribution(sorted(len(text.split()) for text in of)) for skill, of in texts.items()}
+
+
+def in_tokens(texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer, seed: int) -> dict[str, dict[str, Any]]:
+    """Skill → tokens of its texts and the system message; the marks of a chat template come on top.
 
     Of a skill with more than ``SAMPLE`` examples a seeded sample of that many is counted, and the longest.
 
@@ -59,21 +65,14 @@ def in_tokens(examples: Sequence[Example], tokenizer: Tokenizer, seed: int) -> d
     model.no_padding()
     before = len(model.encode(SYSTEM, add_special_tokens=False).ids)
     found = {}
-    for skill, texts in _texts(examples).items():
-        sample = sorted(texts, key=lambda text: hashlib.sha256(f"{seed}:{text}".encode()).digest())[:SAMPLE]
-        longest = sorted(set(texts), key=lambda text: (-len(text), text))[:_LONGEST]
+    for skill, of in texts.items():
+        sample = sorted(of, key=lambda text: hashlib.sha256(f"{seed}:{text}".encode()).digest())[:SAMPLE]
+        longest = sorted(set(of), key=lambda text: (-len(text), text))[:_LONGEST]
         encoded = model.encode_batch([*sample, *longest], add_special_tokens=False)
         counts = [before + len(encoding.ids) for encoding in encoded]
         told = _distribution(sorted(counts[: len(sample)]))
         found[skill] = {**told, "max": max(counts), "counted": len(sample)}
     return found
-
-
-def _texts(examples: Sequence[Example]) -> dict[str, list[str]]:
-    texts: dict[str, list[str]] = {}
-    for example in examples:
-        texts.setdefault(example.skill, []).append(text_of(example))
-    return dict(sorted(texts.items()))
 
 
 def _distribution(values: Sequence[int], bins: int = 24) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def summarise(curated: Curated, chosen: Chosen, settings: DatasetSettings, told:
     rows = chosen.parts["train"]
     written: Parts = {**chosen.parts, "train": list({example.id: example for example in rows}.values())}
     every = [example for split in SPLITS for example in written[split]]
+    texts = lengths.by_skill(every)
     times = [example.occurred_at for example in every]
     trained = {example.id for example in rows}
     if told.mode == "incremental" and told.parent:
@@ -104,8 +105,8 @@ def summarise(curated: Curated, chosen: Chosen, settings: DatasetSettings, told:
         "scrubbed": {"examples": curated.scrubbed.examples, "kinds": dict(sorted(curated.scrubbed.kinds.items()))},
         "feedback": trust.influence(rows, settings.feedback),
         "agreement": {name: dict(found) for name, found in sorted((told.agreement or {}).items())},
-        "lengths": lengths.in_words(every),
-        "tokens": _tokens(every, told.tokenizer, settings.seed),
+        "lengths": lengths.in_words(texts),
+        "tokens": _tokens(texts, told.tokenizer, settings.seed),
         "parent": told.parent and _change(written, told.parent),
         "not_repeated": len(curated.parts["train"]) - len(written["train"]),
         "train_ids": sorted(trained),
@@ -142,10 +143,10 @@ def _weights(rows: Sequence[Example], settings: DatasetSettings) -> list[dict[st
     return found
 
 
-def _tokens(every: Sequence[Example], tokenizer: Tokenizer | None, seed: int) -> dict[str, Any] | None:
+def _tokens(texts: Mapping[str, Sequence[str]], tokenizer: Tokenizer | None, seed: int) -> dict[str, Any] | None:
     if tokenizer is None:
         return None
-    return {"tokenizer": tokenizer.record(), "skills": lengths.in_tokens(every, tokenizer, seed)}
+    return {"tokenizer": tokenizer.record(), "skills": lengths.in_tokens(texts, tokenizer, seed)}
 
 
 def _drops(dropped: Sequence[Drop]) -> list[dict[str, Any]]:

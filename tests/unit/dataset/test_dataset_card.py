@@ -13,7 +13,7 @@ import pytest
 from opstune import dataset
 from opstune.artifacts import Ref
 from opstune.dataset import lengths
-from opstune.dataset.lengths import Tokenizer, in_tokens
+from opstune.dataset.lengths import Tokenizer, by_skill, in_tokens
 from opstune.errors import IntegrityError
 from opstune.settings import DatasetSettings
 from opstune.skills.base import SYSTEM
@@ -136,7 +136,7 @@ def test_tokens_are_those_of_the_model(make: Any) -> None:
     rows = [make(number, "triage") for number in range(30)]
     counts = [len(tokenizer(part, add_special_tokens=False)["input_ids"]) for part in map(text_of, rows)]
     system = len(tokenizer(SYSTEM, add_special_tokens=False)["input_ids"])
-    found = in_tokens(rows, TINY, seed=7)["triage"]
+    found = in_tokens(by_skill(rows), TINY, seed=7)["triage"]
     assert (found["max"], found["start"]) == (system + max(counts), system + min(counts))
 
 
@@ -146,9 +146,9 @@ def test_of_a_large_skill_a_seeded_sample_is_counted_and_the_longest_always(
     monkeypatch.setattr(lengths, "SAMPLE", 20)
     rows = [make(number, "triage") for number in range(200)]
     rows.append(make(500, "triage", context={"title": "very long " * 400}))
-    found = in_tokens(rows, TINY, seed=7)["triage"]
-    assert found == in_tokens(rows[::-1], TINY, seed=7)["triage"]
-    assert found != in_tokens(rows, TINY, seed=8)["triage"]
+    found = in_tokens(by_skill(rows), TINY, seed=7)["triage"]
+    assert found == in_tokens(by_skill(rows[::-1]), TINY, seed=7)["triage"]
+    assert found != in_tokens(by_skill(rows), TINY, seed=8)["triage"]
     assert found["counted"] == 20
     assert found["max"] > 800
 
@@ -156,7 +156,7 @@ def test_of_a_large_skill_a_seeded_sample_is_counted_and_the_longest_always(
 def test_a_file_that_is_no_tokenizer_is_refused(make: Any, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"tokenizer.json cannot be read as a tokenizer \(broken\)"):
-        in_tokens([make()], Tokenizer("broken", tmp_path / "tokenizer.json"), seed=7)
+        in_tokens(by_skill([make()]), Tokenizer("broken", tmp_path / "tokenizer.json"), seed=7)
 
 
 @pytest.mark.parametrize("mode", ["full", "incremental"])

@@ -215,12 +215,13 @@ def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any)
     python = os.environ.get(LLAMA_FACTORY)
     if not python:
         pytest.skip(
-            f"set {LLAMA_FACTORY} to the Python of an environment with llamafactory 0.9.5: "
-            "make one with `python3.11 -m venv`, `pip install --no-deps llamafactory==0.9.5`, then torch and the "
-            "versions of transformers, trl, peft, accelerate, datasets and others that `pip check` asks for; "
-            "an empty module torchaudio on PYTHONPATH is enough"
+            f"set {LLAMA_FACTORY} to a Python with llamafactory: python3.11 -m venv DIR; DIR/bin/pip install --no-deps "
+            "llamafactory==0.9.5; DIR/bin/pip install torch==2.13.0 transformers==5.6.0 trl==0.24.0 peft==0.18.1 "
+            "accelerate==1.11.0 datasets==4.0.0 numpy pandas scipy sentencepiece protobuf pyyaml omegaconf tiktoken "
+            "einops safetensors pydantic packaging fire 'tyro<0.9.0' matplotlib"
         )
     dataset.export(built, tmp_path / "out", format)
+    # LLaMA-Factory imports torchaudio and needs nothing of it for text.
     (tmp_path / "stand-in" / "torchaudio").mkdir(parents=True)
     (tmp_path / "stand-in" / "torchaudio" / "__init__.py").touch()
     environment = {

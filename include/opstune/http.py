@@ -24,6 +24,8 @@ from opstune.errors import AccessDenied, ConfigError, DataError, OpstuneError, O
 from opstune.settings import Connection, Patience, faults
 
 log = logging.getLogger(__name__)
+# It tells every request at INFO, which is most of a task's log, with whatever stands in the query.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")

@@ -47,8 +47,8 @@ class Quarantine:
             IntegrityError: the file cannot be read.
         """
         try:
-            lines = self.path.read_text().splitlines()
-            return [Refused.model_validate_json(line) for line in lines]
+            lines = self.path.read_text(encoding="utf-8").split("\n")  # a record may hold other line ends
+            return [Refused.model_validate_json(line) for line in lines if line]
         except FileNotFoundError:
             return []
         except ValidationError as error:
@@ -83,7 +83,7 @@ class Quarantine:
         if standing or self.path.exists():
             with atomic_path(self.path) as partial:
                 descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "w") as file:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                     file.writelines(entry.model_dump_json() + "\n" for entry in standing.values())
         return len(standing)
 

@@ -45,6 +45,7 @@ def put(place: Place, name: str, content: bytes) -> Path:
         (b'{"a":' * 100_000, "nested"),
         (b'{"id": ' + b"9" * 5000 + b"}", "not JSON"),
         (b"}{", "not JSON"),
+        ('{"id": "I-9", "title": "other line\u2028ends\x85", "level": "purple"}'.encode(), "'purple' is not in"),
         (b"\xef\xbb\xbf", "not JSON"),
     ],
 )

@@ -188,6 +188,7 @@ def dataset(run: Run, examples: Ref) -> Ref:
         run.mode,
         champion.dataset if champion else None,
         tokenizer=_tokenizer(settings.train.profile),
+        agreement=annotating.agreement_for_card(settings.annotations_dir) or None,
         keyring=keyring(settings),
     )
     with run.tracked() as tracker:

@@ -7,6 +7,7 @@ from opstune.annotate.pull import told as pull_told
 from opstune.annotate.push import PushReport, push
 from opstune.annotate.push import told as push_told
 from opstune.annotate.record import Scrub
+from opstune.annotate.summary import for_card as agreement_for_card
 from opstune.annotate.summary import read as read_agreement
 from opstune.annotate.waiting import Progress, missing, progress
 from opstune.annotate.waiting import told as progress_told
@@ -18,6 +19,7 @@ __all__ = [
     "PullReport",
     "PushReport",
     "Scrub",
+    "agreement_for_card",
     "missing",
     "progress",
     "progress_told",

@@ -29,6 +29,23 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
     return found if isinstance(found, dict) else {}
 
 
+def for_card(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a dataset card may say: numbers without names, of the projects in which anybody labelled anything.
+
+    Project → ``items``, ``annotators`` (how many), ``measure``, ``value``, ``line``, ``differ`` (how many items).
+    """
+    kept = ("items", "measure", "value", "line")
+    return {
+        project: {
+            **{key: found[key] for key in kept},
+            "annotators": len(found["annotators"]),
+            "differ": len(found["differ"]),
+        }
+        for project, found in read(folder).items()
+        if found["labelled"]
+    }
+
+
 def write(
     folder: Path,
     project: str,

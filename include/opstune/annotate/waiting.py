@@ -33,11 +33,13 @@ def progress(names: Sequence[str], connection: Connection, patience: Patience) -
 
 
 def told(now: Sequence[Progress], goal: Mapping[str, int]) -> str:
-    """One line for a log: how many of how many, in all and by project."""
+    """One line for a log: how many of how many, in all and in each project where something was open."""
     done = {one.project: min(one.done, goal.get(one.project, 0)) for one in now}
-    by_project = ", ".join(f"{project} {count} of {goal.get(project, 0)}" for project, count in done.items())
-    total = sum(goal.values())
-    return f"{sum(done.values())} of {total} tasks are done in Label Studio{f' ({by_project})' if by_project else ''}"
+    by_project = ", ".join(
+        f"{project} {count} of {goal[project]}" for project, count in done.items() if goal.get(project)
+    )
+    total = f"{sum(done.values())} of {sum(goal.values())} tasks are done in Label Studio"
+    return f"{total} ({by_project})" if by_project else total
 
 
 def missing(now: Sequence[Progress], goal: Mapping[str, int]) -> int:

@@ -50,3 +50,20 @@ def test_the_agreement_of_one_project_leaves_the_others(own_home: Path) -> None:
     found = summary.read(folder)
     assert set(found) == {"remediation", "root_cause"}
     assert (found["root_cause"]["value"], found["root_cause"]["reason"]) == (None, "there are no labels")
+
+
+def test_a_dataset_card_gets_numbers_and_no_names(own_home: Path) -> None:
+    folder, nothing = own_home / "annotations", agreement([])
+    said = agreement([Label("task 1", "ann", "a"), Label("task 1", "bob", "b"), Label("task 2", "ann", "a")])
+    summary.write(folder, "root_cause", AnnotateSettings(), nothing, nothing, nothing, False)
+    summary.write(folder, "remediation", AnnotateSettings(), said, said, nothing, False)
+    assert summary.for_card(folder) == {
+        "remediation": {
+            "items": 1,
+            "measure": "percent agreement",
+            "value": 0.0,
+            "line": 0.9,
+            "annotators": 2,
+            "differ": 1,
+        }
+    }

@@ -23,7 +23,14 @@ from opstune.errors import ConfigError, OpstuneError, ServiceDown
 #: Characters of one diff that are read; what is beyond is noted.
 _MOST = 4_000_000
 _FIELDS = "%H%x1f%P%x1f%ct%x1f%an%x1f%B"
-_SETTINGS = ("safe.directory=*", "core.quotePath=false", "log.showSignature=false", "i18n.logOutputEncoding=UTF-8")
+#: What a clone's own configuration would otherwise decide, above all which programs git runs.
+_SETTINGS = (
+    "safe.directory=*",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "log.showSignature=false",
+    "i18n.logOutputEncoding=UTF-8",
+)
 _MERGE = (
     re.compile(r"^Merge pull request #(?P<number>\d+) from (?P<branch>\S+)"),
     re.compile(r"^Merged in (?P<branch>\S+) \(pull request #(?P<number>\d+)\)"),
@@ -119,12 +126,10 @@ class Clone:
             cut = len(output) == most
             if cut:
                 process.kill()
-            code = process.wait()
-        if code and not cut:
-            if check:
+            failed = process.wait() != 0 and not cut
+            if failed and check:
                 raise self._fault(errors)
-            return ""
-        return output.decode(errors="replace")
+        return "" if failed else output.decode(errors="replace")
 
     def _entries(self, *arguments: str) -> Iterator[str]:
         """What a command says between null characters, without holding all of it."""

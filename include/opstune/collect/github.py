@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -98,7 +98,7 @@ class GitHubReader:
         yield self._at(repository, newest)
 
     def _at(self, repository: str, changed: datetime) -> Reached:
-        self._reached[repository] = changed.astimezone(UTC).isoformat()
+        self._reached[repository] = changed.isoformat()
         return Reached(self.reached())
 
     def _concerns(self, repository: str, listed: Listed) -> bool:

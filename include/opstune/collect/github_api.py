@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +16,7 @@ import httpx
 from pydantic import BaseModel, Field
 
 from opstune.collect.diffs import FileChange, Status, cut, parse_diff
+from opstune.collect.rules import Moment
 from opstune.errors import ConfigError, OpstuneError, ServiceDown
 from opstune.http import Http
 from opstune.settings import Connection, Patience
@@ -63,8 +63,8 @@ class Listed(BaseModel):
     base: _Branch
     html_url: str = ""
     merge_commit_sha: str | None = None
-    merged_at: datetime | None = None
-    updated_at: datetime
+    merged_at: Moment | None = None
+    updated_at: Moment
 
 
 class Reviewed(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,7 +20,8 @@ from opstune.collect.action_text import CommandRule
 from opstune.collect.linear_api import LinearApi, TooComplex
 from opstune.collect.linear_cost import largest_page
 from opstune.collect.linear_issue import Issue, Page
-from opstune.collect.source import Kind, Opening, Raw, Reached
+from opstune.collect.rules import in_utc
+from opstune.collect.source import ALWAYS, Kind, Opening, Raw, Reached
 from opstune.errors import ConfigError, DataError
 from opstune.settings import Connection, Section
 
@@ -153,8 +154,8 @@ class LinearReader:
 
     def _filter(self, since: datetime | None) -> dict[str, Any]:
         asked: dict[str, Any] = {"state": {"type": {"eq": "completed"}}}
-        if since:
-            asked["updatedAt"] = {"gte": since.astimezone(UTC).isoformat().replace("+00:00", "Z")}
+        if since and since > ALWAYS:
+            asked["updatedAt"] = {"gte": since.isoformat().replace("+00:00", "Z")}
         if self._options.labels:
             asked["labels"] = {"some": {"name": {"in": self._options.labels}}}
         if self._options.teams:
@@ -196,10 +197,9 @@ def _id(node: Any) -> str:
 
 def _moment(node: Any, field: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(node[field])
+        return in_utc(datetime.fromisoformat(node[field]))
     except (KeyError, TypeError, ValueError):
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _open(options: LinearOptions, opening: Opening) -> LinearReader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field
@@ -11,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from opstune.collect.action_text import CommandRule
 from opstune.collect.issue_text import Comment, read_text
+from opstune.collect.rules import Moment
 
 T = TypeVar("T")
 
@@ -50,14 +50,14 @@ class Note(_Node):
     """A comment as Linear gives it. ``external_user`` wrote it in Slack or the like."""
 
     body: str
-    created_at: datetime
+    created_at: Moment
     user: Name | None = None
     external_user: Name | None = None
     bot_actor: Name | None = None
 
 
 class Change(_Node):
-    created_at: datetime
+    created_at: Moment
     actor: Name | None = None
     from_state: Name | None = None
     to_state: Name | None = None
@@ -71,11 +71,11 @@ class Issue(_Node):
     url: str = ""
     priority: float = _NO_PRIORITY
     priority_label: str = ""
-    created_at: datetime
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    archived_at: datetime | None = None
-    updated_at: datetime
+    created_at: Moment
+    started_at: Moment | None = None
+    completed_at: Moment | None = None
+    archived_at: Moment | None = None
+    updated_at: Moment
     state: Name
     team: Name
     assignee: Name | None = None

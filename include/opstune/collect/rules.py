@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from opstune.collect.plain import parse_json, shown
 from opstune.settings import Section
@@ -122,6 +122,21 @@ def look_up(record: Any, path: str) -> Any:
     return look_up(record[head], rest)
 
 
+def in_utc(found: datetime) -> datetime:
+    """A moment in UTC; one without a zone is taken to be there.
+
+    Raises:
+        ValueError: UTC has no such moment.
+    """
+    try:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{found.isoformat()} lies beyond all calendars") from None
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+
+
 def moment(value: Any, now: datetime) -> datetime:
     """A time in UTC from ISO text, a datetime, or seconds (milliseconds) since 1970.
 
@@ -135,7 +150,7 @@ def moment(value: Any, now: datetime) -> datetime:
             found = datetime.fromtimestamp(value / 1000 if value > _MILLISECONDS else value, UTC)
         else:
             found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        found = in_utc(found)
     except (ValueError, OverflowError, OSError, RecursionError):
         raise ValueError(f"{shown(value)} is not a time; expected ISO 8601 or seconds since 1970") from None
     if found > now + _FUTURE:

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from opstune.collect.action_text import CommandRule
@@ -24,30 +26,32 @@ def note(body: str, hour: int, by: str = "user") -> dict[str, Any]:
     return {"body": body, "createdAt": f"2026-03-01T{hour:02d}:00:00.000Z", by: {"name": "Jane"}}
 
 
+NODE: dict[str, Any] = {
+    "id": "u-1",
+    "identifier": "OPS-7",
+    "title": "checkout is down",
+    "description": None,
+    "url": "https://linear.app/acme/issue/OPS-7",
+    "priority": 0,
+    "priorityLabel": "No priority",
+    "createdAt": "2026-03-01T10:00:00.000Z",
+    "startedAt": None,
+    "completedAt": "2026-03-01T12:00:00.000Z",
+    "archivedAt": None,
+    "updatedAt": "2026-03-01T12:00:00.000Z",
+    "state": {"name": "Done"},
+    "team": {"key": "OPS"},
+    "assignee": None,
+    "parent": None,
+    "labels": page(),
+    "attachments": page(),
+    "comments": page(),
+    "history": page(),
+}
+
+
 def issue(**changes: Any) -> Issue:
-    node = {
-        "id": "u-1",
-        "identifier": "OPS-7",
-        "title": "checkout is down",
-        "description": None,
-        "url": "https://linear.app/acme/issue/OPS-7",
-        "priority": 0,
-        "priorityLabel": "No priority",
-        "createdAt": "2026-03-01T10:00:00.000Z",
-        "startedAt": None,
-        "completedAt": "2026-03-01T12:00:00.000Z",
-        "archivedAt": None,
-        "updatedAt": "2026-03-01T12:00:00.000Z",
-        "state": {"name": "Done"},
-        "team": {"key": "OPS"},
-        "assignee": None,
-        "parent": None,
-        "labels": page(),
-        "attachments": page(),
-        "comments": page(),
-        "history": page(),
-    }
-    return Issue.model_validate({**node, **changes})
+    return Issue.model_validate({**NODE, **changes})
 
 
 def test_an_issue_that_tells_nothing_has_only_what_linear_knows() -> None:
@@ -156,3 +160,23 @@ def test_the_largest_page_costs_no_more_than_linear_allows() -> None:
 def test_a_pattern_that_is_none_is_told() -> None:
     with pytest.raises(ValidationError, match="the pattern is no regular expression"):
         LinearOptions.model_validate({"commands": [{"pattern": "(", "function": "drain_node"}]})
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_TIMES = st.sampled_from(["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-12:00", "2026-03-01T10:00:00", "soon"])
+
+
+@settings(max_examples=500, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from(sorted(NODE)), _JSON | _TIMES, max_size=4), note_at=_TIMES)
+def test_whatever_linear_sends_becomes_a_record_or_a_fault_in_words(changes: dict[str, Any], note_at: str) -> None:
+    node = {**NODE, "comments": page(note("Fix: x", 10), {**note("Why: y", 10), "createdAt": note_at}), **changes}
+    try:
+        found = record(Issue.model_validate(node), SEVERITIES, [])
+    except ValidationError as error:
+        assert error.errors()
+    else:
+        assert found["id"] == node["id"]

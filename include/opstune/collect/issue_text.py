@@ -192,7 +192,8 @@ def _items(part: Part) -> list[str]:
 
 
 def _prose(part: Part) -> str:
-    return said(part.text)[:_LONGEST]
+    """The paragraphs on one line, without those that only fill their place."""
+    return " ".join(filter(None, map(said, part.text.split("\n\n"))))[:_LONGEST]
 
 
 def _whole(part: Part) -> str:

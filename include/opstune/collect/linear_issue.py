@@ -91,7 +91,8 @@ def record(issue: Issue, severities: Mapping[str, str], rules: Sequence[CommandR
 
     ``severities`` maps labels, written severities and Linear's priorities to levels, by their lower-case text, and a
     label goes before a text, a text before the priority. ``incident`` is the parent's identifier where there is one.
-    ``symptoms`` are the title where the text names none, since that is what was known first.
+    ``symptoms`` are the title where the text names none, since that is what was known first; ``acted_at`` is when
+    the issue was completed where no comment tells what was done.
     """
     notes = sorted(issue.comments.nodes, key=lambda note: note.created_at)
     comments = [Comment(note.body, _by_person(note), note.created_at.isoformat()) for note in notes]
@@ -123,10 +124,9 @@ def record(issue: Issue, severities: Mapping[str, str], rules: Sequence[CommandR
         "history": [_change(change) for change in sorted(issue.history.nodes, key=lambda one: one.created_at)],
         "reopened": _reopened(issue),
         "symptoms": [issue.title],
+        "acted_at": issue.completed_at and issue.completed_at.isoformat(),
         **told,
     }
-    if "function" in told and "acted_at" not in told:
-        found["acted_at"] = found["completed_at"]
     return {name: value for name, value in found.items() if value not in (None, "", [], {}) or name == "parameters"}
 
 

@@ -199,6 +199,11 @@ $ kubectl -n payments rollout status deployment/api
             {"manual_steps": ["look at the lag", "restart the consumer"], "root_cause": "The consumer leaks."},
             id="toil",
         ),
+        pytest.param(
+            "## Fix\nTODO\n\nTurned it off and on.\n",
+            {"mitigation": "Turned it off and on."},
+            id="a filler before words",
+        ),
         pytest.param("", {}, id="nothing"),
         pytest.param("```\n## Root cause\nnot here\n```", {}, id="headings in code are code"),
         pytest.param("```\n## Root cause\nthe fence never ends", {}, id="a fence without an end"),

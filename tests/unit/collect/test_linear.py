@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from opstune.collect.action_text import CommandRule
+from opstune.collect.actions import ActionSource, as_action
+from opstune.collect.kinds import KINDS
 from opstune.collect.linear import LinearOptions
 from opstune.collect.linear_cost import BUDGET, cost, largest_page
 from opstune.collect.linear_issue import Issue, record
@@ -67,6 +70,7 @@ def test_an_issue_that_tells_nothing_has_only_what_linear_knows() -> None:
         "completed_at": "2026-03-01T12:00:00+00:00",
         "updated_at": "2026-03-01T12:00:00+00:00",
         "symptoms": ["checkout is down"],
+        "acted_at": "2026-03-01T12:00:00+00:00",
     }
 
 
@@ -123,6 +127,33 @@ def test_what_the_description_says_was_done_carries_the_time_of_completion() -> 
     found = record(issue(description="## Fix\n```\n$ kubectl drain n4\n```"), SEVERITIES, rules)
     assert (found["function"], found["parameters"]) == ("drain_node", {"node": "n4"})
     assert found["acted_at"] == found["completed_at"]
+
+
+def test_a_closed_issue_is_an_action_that_an_alert_can_be_joined_with() -> None:
+    rules = {
+        "kind": "linear",
+        "connection": "opstune_linear",
+        "fields": {
+            "id": "id",
+            "at": "acted_at",
+            "alert": "alert",
+            "labels": "alert_labels",
+            "function": "function",
+            "parameters": "parameters",
+            "outcome": "outcome",
+            "incident": "incident",
+            "notes": "mitigation",
+        },
+    }
+    source = ActionSource.model_validate(rules, context={"kinds": KINDS})
+    comments = page(note("restart_pod(namespace=pay, pod=api-1) fixed it", 11))
+    text = "Labels:\n - alertname = PodDown\n - pod = api-1\n"
+    told = record(issue(description=text, comments=comments), SEVERITIES, [])
+    action = as_action("linear", source, told, datetime(2026, 4, 1, tzinfo=UTC))
+    assert (action.alert, action.labels, action.function) == ("PodDown", {"pod": "api-1"}, "restart_pod")
+    assert (action.outcome, action.incident, action.at) == ("success", "OPS-7", 1772362800000)
+    silent = as_action("linear", source, record(issue(), SEVERITIES, []), datetime(2026, 4, 1, tzinfo=UTC))
+    assert (silent.alert, silent.function) == (None, None)
 
 
 def test_that_nothing_was_needed_is_an_action_without_parameters() -> None:

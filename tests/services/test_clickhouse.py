@@ -83,7 +83,7 @@ def test_rows_are_streamed_block_by_block(place: QueryPlace, server: ClickHouse)
     fill(server, ROWS)
     done = subprocess.run([sys.executable, "-c", MEASURED, server.url(), QUERY], capture_output=True, text=True)
     rows, grown = map(int, done.stdout.split())
-    assert rows == ROWS and grown < 100, f"{grown} MB for {rows} rows {done.stderr[-500:]}"
+    assert rows == ROWS and grown < 50, f"{grown} MB for {rows} rows {done.stderr[-500:]}"
 
 
 def test_a_row_inserted_late_is_found_within_the_overlap(place: QueryPlace, server: ClickHouse) -> None:

@@ -86,12 +86,17 @@ class Rule(Section):
 
 
 def _listed(text: str) -> list[str]:
-    return [line.removeprefix("- ") for line in text.splitlines() if line.strip()]
+    return [line.removeprefix("- ") for line in _lines(text)]
+
+
+def _lines(text: str) -> list[str]:
+    """The lines that say something. Not splitlines(): an item may hold the rarer line ends."""
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
 def _paired(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in filter(str.strip, text.splitlines()):
+    for line in _lines(text):
         name, colon, value = line.partition(":")
         if not colon or name in found:
             raise ValueError(f"{shown(line)} is no line of `name: value`, or its name stands twice")

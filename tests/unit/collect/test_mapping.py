@@ -25,6 +25,8 @@ RECORD = {
     "reviewer": "vera",
     "giver": "mira",
     "shouting": " MIRA ",
+    "list": "- one\u2028and a half\r\n\n- two\n",
+    "pairs": "a: 1: one\nb:\n",
     "odd": '{"n": [NaN, Infinity], "s": "\\ud83d"}',
     "twice": '{"k": 1, "k": 2}',
     "deep": "[" * 100_000,
@@ -53,6 +55,9 @@ RECORD = {
         ({"from": "shouting", "other_than": "giver"}, False),
         ({"from": "nowhere", "other_than": "giver"}, False),
         ({"from": "reviewer", "other_than": "nowhere"}, False),
+        ({"from": "list", "lines": "list"}, ["one\u2028and a half", "two"]),
+        ({"from": "pairs", "lines": "mapping"}, {"a": "1: one", "b": ""}),
+        ({"from": "a.b", "lines": "list"}, [1, 2]),
         ({"from": "odd", "json": True}, {"n": ["NaN", "Infinity"], "s": "\ufffd"}),
     ],
 )
@@ -67,6 +72,7 @@ def test_a_rule_takes_one_value_out_of_a_record(rule: dict[str, Any], value: Any
         ({"from": "level", "json": True}, "Expecting value"),
         ({"from": "twice", "json": True}, "the key 'k' stands twice"),
         ({"from": "deep", "json": True}, "nested too deeply"),
+        ({"from": "list", "lines": "mapping"}, "is no line of `name: value`"),
     ],
 )
 def test_a_rule_refuses_what_it_cannot_read(rule: dict[str, Any], told: str) -> None:
@@ -227,3 +233,11 @@ def test_a_record_without_a_bottom_is_refused(place: Place) -> None:
     bottomless.append(bottomless)
     with pytest.raises(DataError, match=r"nested more than 50 levels deep \(I-1\)"):
         load("history").example(record(1, more=bottomless), NOW)
+
+
+def test_a_star_stands_for_all_that_a_mapping_holds_and_keys_beside_it_win(place: Place) -> None:
+    place.rules({**RULES, "context": {"*": "about", "tier": {"from": "level"}}})
+    found = load("history").example(record(1, about={"title": "t", "tier": "?", "scope": "all"}), NOW)
+    assert list(found.context.items()) == [("title", "t"), ("tier", "high"), ("scope", "all")]
+    with pytest.raises(DataError, match=r"context\.\*: a mapping is expected, got 'x'"):
+        load("history").example(record(1, about="x"), NOW)

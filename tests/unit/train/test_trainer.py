@@ -209,7 +209,7 @@ def test_a_trainer_killed_by_kill_9_resumes_to_the_same_adapter(
 
     def kill(progress: Progress) -> None:
         if progress.step >= 15 and not killed:
-            [child] = psutil.Process().children()
+            [child] = [one for one in psutil.Process().children() if "opstune.train" in one.cmdline()]
             killed.append(progress.step)
             child.send_signal(signal.SIGKILL)
 

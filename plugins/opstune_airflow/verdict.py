@@ -22,7 +22,7 @@ def show(ref: Ref, verdict: Verdict, what: str) -> bool:
     """Tell the verdict on ``what`` (``the challenger``); true when it is to be promoted."""
     from opstune.evaluate import gate_table
 
-    for row, line in zip(gate_table(verdict), verdict.lines, strict=True):
+    for row, line in zip(gate_table(verdict), verdict.applying, strict=True):
         log.info("%s. %s", ", ".join(f"{key} {value}" for key, value in row.items()), line.reason)
     promoted = verdict.verdict == "promote"
     sentence = f"Verdict on {what}. {verdict.sentence}" + ("" if promoted else f" {_STAYS}")

@@ -27,7 +27,7 @@ _LEAST_IN_SLICE = 5
 _SLICES_SHOWN = 8
 _BINS = 24
 _EMBEDDED_BASE = "tiny-ops"
-_STATUS_WORDS = {"undecided": "cannot say", "not_applicable": "n/a"}
+_STATUS_WORDS = {"undecided": "cannot say"}
 #: Scores that tell of a fault when they hold.
 _FAULTS = ("false_positive", "false_negative")
 
@@ -70,7 +70,8 @@ def render(material: Material) -> str:
         overall=[(role, roles[role].metrics[ALL]["correct"]) for role in ROLES if role in roles],
         majority=_majority(evaluation),
         latency=evaluation.roles[CHALLENGER].latency,
-        lines=[_line(line) for line in material.verdict.lines],
+        lines=[_line(line) for line in material.verdict.applying],
+        not_applying=len(material.verdict.lines) - len(material.verdict.applying),
         decoding=_decoding(roles),
         confusion=_confusion(evaluation),
         slices=list(_slices(material)),

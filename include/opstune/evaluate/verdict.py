@@ -144,6 +144,11 @@ class Verdict(Frozen):
     sentence: str
     lines: list[Line]
 
+    @property
+    def applying(self) -> list[Line]:
+        """The lines that say something of this model: without those of skills that it was not taught."""
+        return [line for line in self.lines if line.status != "not_applicable"]
+
 
 def judge(gate: Gate, seen: Seen, reach: float) -> Line:
     """How one line stands."""
@@ -256,8 +261,8 @@ def threshold_told(line: Line | Gate) -> str:
 
 
 def gate_table(verdict: Verdict) -> list[dict[str, str]]:
-    """Rows for a terminal: line, n, value, bound, threshold, base, champion, passed."""
-    status = {"passed": "yes", "failed": "NO", "undecided": "cannot say", "alarm": "alarm", "not_applicable": "n/a"}
+    """Rows for a terminal, of the lines that apply: line, n, value, bound, threshold, base, champion, passed."""
+    status = {"passed": "yes", "failed": "NO", "undecided": "cannot say", "alarm": "alarm"}
     return [
         {
             "line": name(line),
@@ -269,7 +274,7 @@ def gate_table(verdict: Verdict) -> list[dict[str, str]]:
             "champion": share_told(line.champion),
             "passed": status[line.status],
         }
-        for line in verdict.lines
+        for line in verdict.applying
     ]
 
 

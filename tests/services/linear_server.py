@@ -59,7 +59,7 @@ class Linear:
         self.limit()
 
     def limit(self, requests: float = REQUESTS, complexity: float = POINTS, window: float = 3600.0) -> None:
-        """What may be asked within so many seconds, counted from now."""
+        """What may be asked until so many seconds after it is used up."""
         self.limits: dict[str, float] = {"requests": requests, "complexity": complexity}
         self.left = dict(self.limits)
         self.window = window
@@ -91,6 +91,8 @@ class Linear:
             return self._error(status, code, "Rate limit exceeded")
         self.left["requests"] -= 1
         self.left["complexity"] -= points
+        if self.left["requests"] < 1 or self.left["complexity"] < self.most:
+            self._reset = time.time() + self.window
         self.costs.append(points)
         self.asked.append((operation, variables))
         self.before(operation)

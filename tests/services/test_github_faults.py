@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, github: GitHub, serve
     place.connect("opstune_github", server.url, TOKEN)
     assert place.pull().new == len(wanted(FIRST))
     github.pulls = {pull["number"]: pull for pull in history(ALL)}
-    place.patient(timeout_seconds=0.3)
+    place.patient(timeout_seconds=0.3, longest_wait_seconds=1.0)
     return place
 
 
@@ -71,6 +71,12 @@ TABLE = [
         refusing(403, "You have exceeded a secondary rate limit", Retry_After="3600"),
         Throttled,
         r"slow down \(HTTP 403, 3600 s\)",
+    ),
+    (
+        "a secondary limit without a time",
+        refusing(403, "You have exceeded a secondary rate limit"),
+        Throttled,
+        r"slow down \(HTTP 403, 60 s\)",
     ),
     ("404", FAULTS["404"], ConfigError, rf"no repository {REPOSITORY} that this token may read"),
     ("429", FAULTS["429"], Throttled, r"slow down \(HTTP 429, 0 s\)"),

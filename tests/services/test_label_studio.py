@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from annotation_place import ANSWERS, LEAVE, RESTART, UNSURE, Place, alert, answered
-from label_studio import People, label_studio, program
+from label_studio import People, connection, label_studio, program
 
 from opstune import pipeline
 from opstune.annotate import editor, forms, lint, projects
@@ -320,6 +320,13 @@ def test_what_leaves_is_scrubbed_and_what_comes_back_names_the_real_things(place
     place.annotate([1], [*chosen("action", "run a function"), *chosen("function", "clean_disk")], ANN)
     assert place.pull().answered == 1
     assert place.read()["1"].answer["parameters"] == {"host": "10.1.2.4", "mountpoint": "/var"}
+
+
+def test_a_personal_access_token_gets_in_too(place: Place, url: str, people: People) -> None:
+    """What Label Studio gives people nowadays: a token that keys are fetched with. The older kind is off by default."""
+    asked = place.settings().annotate.patience
+    with Server(connection(url, people.personal_token()), asked) as server:
+        assert ANN in server.people().values()
 
 
 def test_the_projects_are_those_of_the_file() -> None:

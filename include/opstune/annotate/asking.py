@@ -41,9 +41,9 @@ def guesses(
 
     The model sees what a person sees, scrubbed. ``kept`` remembers with which answered records it agreed, so that
     each is compared once; another model or a changed record is compared anew. What is not answered within
-    ``settings.champion_minutes`` goes out without its answer.
+    ``settings.champion_minutes`` goes out without its answer; without room nothing is asked.
     """
-    if model is None:
+    if model is None or not room:
         return Asked()
     newest = sorted(examples, key=lambda example: (example.occurred_at, example.id), reverse=True)
     agreed = _agreed(kept, model.name)

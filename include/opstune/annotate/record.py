@@ -20,7 +20,10 @@ Scrub = Callable[[Example], Example]
 ID, RECORD, STALE, NOTICE = "opstune_id", "record", "stale", "notice"
 #: Who gave the answer that a task shows, where it was not a model.
 BY_RECORD = "the record"
-LOOK_AGAIN = "This record changed after it was annotated. Please look again and submit or update your answer."
+LOOK_AGAIN = (
+    "This record changed after it was annotated. Please look again: correct the answer and update it; where it still "
+    "holds, give the stars anew and update."
+)
 
 _TOKEN = re.compile(r"[\w.@%+-]+(?::[\w.@%+-]+)*|\s+|[^\w\s]")
 _SECRET = "<secret:"

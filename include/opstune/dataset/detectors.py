@@ -62,10 +62,6 @@ class Detector:
     secrets: Callable[[re.Match[str]], Spans] = _whole
     probe: re.Pattern[str] | None = None
 
-    def hinted(self, folded: str) -> bool:
-        """Whether a text, given in lower case, can hold such a secret at all."""
-        return any(hint in folded for hint in self.hints)
-
     def found(self, text: str, folded: str) -> bool:
         """Whether the pattern is in a text, given also in lower case."""
         return (not self.probe or self.probe.search(folded) is not None) and self.pattern.search(text) is not None

@@ -55,7 +55,7 @@ def seen(example: Example) -> list[str]:
 def _gather(value: Any, key: str, lines: list[str]) -> None:
     if isinstance(value, str):
         lines.append(value)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         for name, item in value.items():
             name = str(name)
             lines.append(name)

@@ -34,8 +34,9 @@ _BLOCK = 256
 _REMEMBERED = 100_000
 _LITERALS = sorted({hint for detector in DETECTORS for hint in detector.hints if len(hint) > 2})
 _SCAN = Literals(_LITERALS)
-_BY_LITERAL = [[detector for detector in DETECTORS if literal in detector.hints] for literal in _LITERALS]
-_SHORT = [detector for detector in DETECTORS if any(len(hint) < 3 for hint in detector.hints)]
+#: Literal → the places in ``DETECTORS`` of those that it hints at; and of those that have a hint too short to scan for.
+_BY_LITERAL = [{n for n, detector in enumerate(DETECTORS) if literal in detector.hints} for literal in _LITERALS]
+_SHORT = {n for n, detector in enumerate(DETECTORS) if any(len(hint) < 3 for hint in detector.hints)}
 
 
 def placeholder(kind: str) -> str:
@@ -83,7 +84,7 @@ class Scrubber:
             block = examples[start : start + _BLOCK]
             said = [seen(example) for example in block]
             suspicious = self.suspicious(["\n".join(lines) for lines in said])
-            self._learn_clean({line for position in suspicious for line in said[position]})
+            self._learn({line for position in suspicious for line in said[position]})
             for position, example in enumerate(block):
                 yield self._example(example) if position in suspicious else (example, Counter())
 
@@ -94,28 +95,27 @@ class Scrubber:
     def clean(self, text: str) -> _Clean:
         known = self._known.get(text)
         if known is None:
-            known = self._known[text] = self._clean(text)
+            (hinted,) = _hinted([_visible(text)])
+            known = self._known[text] = self._clean(text, hinted)
         return known
 
     def suspicious(self, texts: Sequence[str]) -> set[int]:
         """The positions of all texts in which something may have to go; never without one that has."""
-        texts = [text if text.isascii() else _INVISIBLE.sub("", text) for text in texts]
-        found: set[int] = set()
-        for position, literal in _SCAN.found(texts):
-            if position not in found and _any_found(_BY_LITERAL[literal], texts[position]):
-                found.add(position)
-        for position, text in enumerate(texts):
-            if position not in found and (any(rule.applies(text) for rule in self._rules) or _any_found(_SHORT, text)):
-                found.add(position)
-        return found
+        texts = [_visible(text) for text in texts]
+        hinted = _hinted(texts)
+        return {position for position, text in enumerate(texts) if self._any_found(text, hinted[position])}
 
-    def _learn_clean(self, texts: Iterable[str]) -> None:
-        """Remember the many texts of suspicious examples that are clean themselves."""
+    def _any_found(self, text: str, hinted: Iterable[int]) -> bool:
+        folded = text.lower()
+        return any(rule.applies(text) for rule in self._rules) or any(DETECTORS[n].found(text, folded) for n in hinted)
+
+    def _learn(self, texts: Iterable[str]) -> None:
+        """Clean the texts of suspicious examples, most of which are clean themselves."""
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         unknown = sorted(text for text in texts if text not in self._known)
-        suspicious = self.suspicious(unknown)
-        self._known.update((text, _Clean(text)) for n, text in enumerate(unknown) if n not in suspicious)
+        for text, hinted in zip(unknown, _hinted([_visible(text) for text in unknown]), strict=True):
+            self._known[text] = self._clean(text, hinted)
 
     def _example(self, example: Example) -> tuple[Example, Counter[str]]:
         found = _Found(self)
@@ -124,14 +124,12 @@ class Scrubber:
             update = {name: _mask(value, repeated) for name, value in update.items()}
         return example.model_copy(update=update), found.kinds
 
-    def _clean(self, text: str) -> _Clean:
+    def _clean(self, text: str, hinted: Iterable[int]) -> _Clean:
         kinds: list[str] = []
         secrets: list[tuple[str, str]] = []
-        clean = text if text.isascii() else _INVISIBLE.sub("", text)
-        folded = clean.lower()
-        for detector in DETECTORS:
-            if detector.hinted(folded):
-                clean = _hide(clean, detector, kinds, secrets)
+        clean = _visible(text)
+        for number in sorted(hinted):
+            clean = _hide(clean, DETECTORS[number], kinds, secrets)
         for rule in self._rules:
             if rule.applies(clean):
                 clean = _rename(clean, rule, kinds)
@@ -153,7 +151,7 @@ class _Found:
             return placeholder("credential")
         if isinstance(value, str):
             return self._text(value)
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             names = [(str(name), item) for name, item in value.items()]
             return {self._text(name): self.clean(item, telling(value, name, key)) for name, item in names}
         if isinstance(value, list | tuple):
@@ -174,13 +172,22 @@ class _Found:
         return [*self._text("\n".join(lines)).split("\n"), *(self.clean(v) for v in values if not isinstance(v, str))]
 
 
-def _any_found(detectors: Iterable[Detector], text: str) -> bool:
-    folded = text.lower()
-    return any(detector.found(text, folded) for detector in detectors)
+def _visible(text: str) -> str:
+    return text if text.isascii() else _INVISIBLE.sub("", text)
+
+
+def _hinted(texts: Sequence[str]) -> list[set[int]]:
+    """Which detectors' hints are in each text."""
+    found = [set(_SHORT) for _ in texts]
+    for position, literal in _SCAN.found(texts):
+        found[position] |= _BY_LITERAL[literal]
+    return found
 
 
 def _hide(text: str, detector: Detector, kinds: list[str], secrets: list[tuple[str, str]]) -> str:
     """The text with placeholders for what a detector finds; notes kinds and secrets."""
+    if detector.probe and not detector.probe.search(text.lower()):
+        return text
     pieces, at = [], 0
     for match in detector.pattern.finditer(text):
         for start, end in detector.secrets(match):
@@ -222,7 +229,7 @@ def _mask(value: Any, secrets: Mapping[str, str]) -> Any:
         for secret, kind in secrets.items():
             value = value.replace(secret, placeholder(kind))
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {_mask(name, secrets): _mask(item, secrets) for name, item in value.items()}
     if isinstance(value, list):
         return [_mask(item, secrets) for item in value]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 
-from opstune.errors import DataError, InputError
+from opstune.errors import DataError, InputError, ServiceDown
 from opstune_airflow import annotation, settings, tasks
 from opstune_airflow.annotation import AnnotationWait
+from opstune_airflow.waiting import AnnotationTrigger
 
 REPORTS = [{"source": "alerts"}]
 
@@ -57,6 +60,40 @@ def test_without_label_studio_a_task_is_skipped_with_words(
     monkeypatch.setattr(tasks, "get_current_context", lambda: context)
     with pytest.raises(AirflowSkipException, match="no connection opstune_label_studio: annotation is off"):
         task("remediation")
+
+
+@pytest.fixture
+def down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Label Studio that is connected and does not run."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://:token@127.0.0.1:{closed.getsockname()[1]}"
+    found = {settings.LABEL_STUDIO: {"url": url}}
+    monkeypatch.setattr(settings, "as_connection", found.get)
+    monkeypatch.setenv("OPSTUNE__ANNOTATE__PATIENCE__ATTEMPTS", "1")
+
+
+def test_a_label_studio_that_is_down_is_waited_for_too(context: dict[str, Any], down: None) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        wait().execute(context)
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, AnnotationTrigger) and trigger.goal is None
+    left = datetime.fromisoformat(trigger.end) - datetime.now(UTC)
+    assert timedelta(hours=23, minutes=55) < left <= timedelta(hours=24)
+    assert deferred.value.timeout and deferred.value.timeout > left
+    assert deferred.value.method_name == "resume"
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_answers_that_cannot_be_fetched_are_tried_again_until_the_end(
+    late: bool, context: dict[str, Any], down: None
+) -> None:
+    event = {"late": late, "told": "1 of 3 tasks are done"}
+    if late:
+        assert wait().resume(context, event) == REPORTS
+    else:
+        with pytest.raises(ServiceDown, match="Label Studio does not answer"):
+            wait().resume(context, event)
 
 
 @pytest.mark.parametrize("when_late", ["go_on", "stop"])

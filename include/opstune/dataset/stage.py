@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from opstune import artifacts
+from opstune.annotated import joined
 from opstune.artifacts import Ref
 from opstune.dataset import card, choose, leaks, split, summary, trust
 from opstune.dataset.choose import Parts
@@ -63,7 +64,7 @@ def build(
     def make(partial: Path) -> dict[str, float]:
         artifacts.verify(examples)
         before = summary.read(artifacts.verify_file(champion, summary.FILE).parent) if champion else None
-        records = read_snapshot(examples, keyring)
+        records = joined(read_snapshot(examples, keyring))
         with split.locked(splits):
             assigned = split.read(splits)
             curated = curate(records, assigned, settings)

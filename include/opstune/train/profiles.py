@@ -55,6 +55,7 @@ class Profile(_Strict):
     base: str = Field(min_length=1)
     revision: str | None = None
     base_sha256: Sha256 | None = None
+    backend: Literal["trl"] = "trl"
     method: Literal["lora", "qlora"]
     lora: Lora
     epochs: float = Field(gt=0)

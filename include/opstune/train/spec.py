@@ -24,6 +24,7 @@ class Spec(BaseModel):
     parent: Path | None
     parent_sha256: str | None
     profile: str
+    backend: Literal["trl"]
     method: Literal["lora", "qlora"]
     lora: Lora
     epochs: float

@@ -173,7 +173,17 @@ class Trainer:
         batch, accumulation = split_batch(profile.effective_batch, largest)
         if batch < profile.batch_size:
             log.warning("Memory was short before: %d x %d examples a step, %d at once.", batch, accumulation, batch)
-        shared = {"method", "lora", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_length", "optimiser"}
+        shared = {
+            "backend",
+            "method",
+            "lora",
+            "schedule",
+            "warmup",
+            "weight_decay",
+            "max_grad_norm",
+            "max_length",
+            "optimiser",
+        }
         return Spec(
             asked=str(state["asked"]),
             base=base_folder(profile),

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from opstune.errors import ConfigError, Diverged
 from opstune.tables import write_examples
-from opstune.train import child
-from opstune.train.backend import Lookout
+from opstune.train.backends import trl
+from opstune.train.callbacks import Lookout
 from opstune.train.profiles import Profile
 from opstune.train.spec import Spec
 
@@ -88,10 +88,10 @@ def test_a_broken_training_resumes_to_the_same_bits(
     whole = make_spec(tmp_path / "whole", base, profile, method=method, **changes)
     broken = make_spec(tmp_path / "broken", base, profile, method=method, **changes)
     told, again = Told(), Told()
-    child.run(whole, told)
+    trl.run(whole, told)
     with pytest.raises(KeyError):
-        child.run(broken, told, [Break(7, KeyError("bug"))])  # in the second of two epochs of five steps
-    child.run(broken, again)
+        trl.run(broken, told, [Break(7, KeyError("bug"))])  # in the second of two epochs of five steps
+    trl.run(broken, again)
     assert again.steps("resumed") == [6]
     assert facts(broken)["resumed_from"] == 6
     assert same(whole, broken)
@@ -113,7 +113,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Spec:
         }
     )  # fmt: skip
     spec = make_spec(folder / "work", base, profile)
-    child.run(spec, Told())
+    trl.run(spec, Told())
     return spec
 
 
@@ -165,7 +165,7 @@ def test_going_on_from_a_parent_begins_where_it_ended(
     taught: Spec, tmp_path: Path, base: Path, profile: Profile
 ) -> None:
     grown = make_spec(tmp_path / "grown", base, profile, parent=taught.finished, parent_sha256="f" * 64, max_steps=3)
-    child.run(grown, Told())
+    trl.run(grown, Told())
     assert facts(grown)["parent"] == "f" * 64
     assert facts(grown)["curve"][0]["loss"] == pytest.approx(facts(taught)["loss"], rel=0.5)
     assert not same(grown, taught)
@@ -175,7 +175,7 @@ def test_a_parent_of_another_shape_is_refused(taught: Spec, tmp_path: Path, base
     lora = profile.lora.model_copy(update={"rank": 8})
     spec = make_spec(tmp_path / "other", base, profile, parent=taught.finished, lora=lora)
     with pytest.raises(ConfigError, match=r"rank 4 and alpha 8.*8 and 8"):
-        child.run(spec, Told())
+        trl.run(spec, Told())
 
 
 def test_half_the_batch_and_twice_the_accumulation_makes_the_same_steps(
@@ -184,7 +184,7 @@ def test_half_the_batch_and_twice_the_accumulation_makes_the_same_steps(
     whole = make_spec(tmp_path / "whole", base, profile, max_steps=4)
     halves = make_spec(tmp_path / "halves", base, profile, max_steps=4, batch_size=2, accumulation=2)
     for spec in (whole, halves):
-        child.run(spec, Told())
+        trl.run(spec, Told())
     assert facts(whole)["tokens"] == facts(halves)["tokens"]
     for one, other in zip(facts(whole)["curve"], facts(halves)["curve"], strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
@@ -199,7 +199,7 @@ def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(tmp_path: Path, bas
     spec = make_spec(tmp_path / "work", base, profile)
     told = Told()
     with pytest.raises(Diverged, match="the loss is nan"):
-        child.run(spec, told, [Poison()])
+        trl.run(spec, told, [Poison()])
     assert told.steps("saved") == [2]
     assert not spec.finished.exists()
 

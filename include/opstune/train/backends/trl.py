@@ -1,0 +1,112 @@
+"""The default backend: TRL's trainer in this process, from the base on disk to an adapter."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from opstune.tables import read_examples
+from opstune.train import checkpoints, machine, model
+from opstune.train.callbacks import Lookout, SealCheckpoints, TellProgress
+from opstune.train.examples import tokenise
+from opstune.train.progress import Tell
+from opstune.train.sft import AnswerTrainer
+from opstune.train.spec import Spec
+
+log = logging.getLogger(__name__)
+
+#: Keys of a spec that say where things stand on this machine, or how often something is told.
+_NOT_FACTS = {"base", "examples", "work", "parent", "progress_seconds"}
+
+
+def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> None:
+    """Train what a spec says and put the result at ``spec.finished``, whole.
+
+    ``callbacks`` are further transformers callbacks, the seam through which tests break things.
+
+    Raises:
+        OpstuneError: what the child can tell itself; anything else is a bug.
+    """
+    started = time.monotonic()
+    means = machine.means(spec)
+    torch.set_num_threads(means.threads)
+    if means.turned_off:
+        tell("note", text=f"On this CPU these are off: {'; '.join(means.turned_off)}.")
+    adapted, tokenizer = model.load(spec, means)
+    found = tokenise(read_examples(spec.examples), tokenizer, spec.max_length)
+    trainer = AnswerTrainer(adapted, tokenizer, found.rows, spec, means)
+    log.info("%d examples, %d tokens, ready after %.1f s", len(found.rows), found.tokens, time.monotonic() - started)
+    resumed_from = train(trainer, tell, callbacks)
+    points = curve(trainer)
+    last = points[-min(10, len(points)) :]
+    facts: dict[str, Any] = {
+        "base": spec.base_name,
+        "base_sha256": spec.base_sha256,
+        "profile": spec.profile,
+        "method": spec.method,
+        "precision": "bfloat16" if means.bf16 else "float32",
+        "settings": spec.model_dump(mode="json", exclude=_NOT_FACTS),
+        "parent": spec.parent_sha256,
+        "examples": len(found.rows),
+        "too_long": found.too_long,
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "tokens": trainer.tokens,
+        "loss": sum(point["loss"] for point in last) / len(last),
+        "seconds": round(time.monotonic() - started, 1),
+        "resumed_from": resumed_from,
+        "curve": points,
+    }
+    made = spec.finished.with_name(".finished.partial")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    save(trainer, made, facts)
+    made.replace(spec.finished)
+    tell("finished", step=trainer.state.global_step)
+
+
+def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] = ()) -> int | None:
+    """Train to the end, from the last complete checkpoint where there is one; returns its step.
+
+    Raises:
+        Diverged: the loss is no number, or has run away.
+    """
+    spec = trainer.spec
+    shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
+    found = checkpoints.last_complete(spec.checkpoints)
+    checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
+    if found:
+        tell("resumed", step=found[0])
+    for callback in (Lookout(), SealCheckpoints(spec, tell), TellProgress(trainer, tell), *extra):
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+    shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
+    return found[0] if found else None
+
+
+def curve(trainer: AnswerTrainer) -> list[dict[str, float]]:
+    """Loss, learning rate and gradient norm of every step, those before a resume included."""
+    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
+    entries = (entry for entry in trainer.state.log_history if "loss" in entry)
+    return [{name: entry[key] for key, name in names.items() if key in entry} for entry in entries]
+
+
+def save(trainer: AnswerTrainer, folder: Path, facts: dict[str, Any]) -> None:
+    """Write the adapter (fp32), the tokenizer with its chat template, and ``training.json`` into a new folder."""
+    trainer.model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names this machine's path of the base
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    config["base_model_name_or_path"] = trainer.spec.base_name
+    config["target_modules"] = sorted(config["target_modules"])  # a set there: its order changes from run to run
+    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    trainer.processing_class.save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

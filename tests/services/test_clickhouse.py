@@ -12,7 +12,8 @@ import pytest
 from clickhouse_server import ClickHouse, running
 from query_place import QueryPlace
 
-from opstune.collect import Quarantine, queries
+from opstune.collect import Quarantine
+from opstune.collect.databases import queries
 from opstune.store import ExampleStore, Upserted
 
 ROWS = 200_000
@@ -66,7 +67,7 @@ def test_all_rows_arrive_and_a_second_pull_brings_nothing(place: QueryPlace, ser
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from opstune.collect import clickhouse
+from opstune.collect.databases import clickhouse
 from opstune.collect.source import ALWAYS, Opening
 from opstune.settings import CollectSettings, Connection
 options = clickhouse.KIND.options(query=sys.argv[2], watermark="updated_at")

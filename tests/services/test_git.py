@@ -14,8 +14,8 @@ from git_history import BEGIN, Repository
 from needs import program
 from source_place import SourcePlace
 
-from opstune.collect import git_clone
-from opstune.collect.git import GitOptions, GitReader
+from opstune.collect.merges import git_clone
+from opstune.collect.merges.git import GitOptions, GitReader
 from opstune.collect.source import ALWAYS, Raw, Reached
 from opstune.errors import ConfigError, ServiceDown
 

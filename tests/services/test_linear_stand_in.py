@@ -17,7 +17,7 @@ from linear_issues import BEGIN, Told, comment, issues, stamp
 from linear_server import KEY, MOST, REAL, SUBSET, Linear
 from source_place import SourcePlace
 
-from opstune.collect.linear_cost import cost, document
+from opstune.collect.issues.linear_cost import cost, document
 from opstune.errors import Throttled
 
 COUNT = 500

@@ -12,7 +12,8 @@ import pytest
 from postgres import Postgres, running, short_folder
 from query_place import QueryPlace
 
-from opstune.collect import Quarantine, queries, watermark
+from opstune.collect import Quarantine, watermark
+from opstune.collect.databases import queries
 from opstune.errors import OpstuneError
 from opstune.store import ExampleStore, Upserted
 
@@ -66,7 +67,7 @@ def test_two_hundred_thousand_rows_arrive_and_a_second_pull_brings_nothing(place
 MEASURED = """
 import resource, sys
 from pathlib import Path
-from opstune.collect import database
+from opstune.collect.databases import database
 from opstune.collect.source import ALWAYS, Opening
 from opstune.settings import CollectSettings, Connection
 options = database.KIND.options(query=sys.argv[2], watermark="updated_at")

@@ -17,7 +17,7 @@ from alert_truth import DAY, Truth, series
 from needs import program
 from prometheus_server import HOW, backfill, prometheus, wait_until
 
-from opstune.collect.annotations import VALUE, Rule, Rules, fill
+from opstune.collect.alerts.annotations import VALUE, Rule, Rules, fill
 
 RULES = Path(__file__).parents[3] / "shared" / "data" / "alert-rules.jsonl"
 

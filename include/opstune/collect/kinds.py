@@ -5,7 +5,11 @@ Adding a kind is a file with its options and its reader, and a line here.
 
 from __future__ import annotations
 
-from opstune.collect import clickhouse, database, files, git, github, linear, prometheus
+from opstune.collect.alerts import prometheus
+from opstune.collect.databases import clickhouse, database
+from opstune.collect.files import files
+from opstune.collect.issues import linear
+from opstune.collect.merges import git, github
 from opstune.collect.source import Kind
 
 KINDS: dict[str, Kind] = {

@@ -1,0 +1,1 @@
+"""Alerts and what was done about them: Prometheus and Alertmanager."""

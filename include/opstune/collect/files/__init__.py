@@ -1,0 +1,1 @@
+"""Records in files of any format we know."""

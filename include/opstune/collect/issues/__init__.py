@@ -1,0 +1,1 @@
+"""Incidents as closed issues: Linear."""

@@ -1,0 +1,1 @@
+"""Fixes as merged changes: pull requests from GitHub or a local clone."""

@@ -54,7 +54,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     Raises:
         DataError: an example cannot become a prompt (it is named), or none fits.
     """
-    pairs = [_texts(example, tokenizer) for example in examples]
+    pairs = [texts(example, tokenizer) for example in examples]
     encode = {"add_special_tokens": False, "return_attention_mask": False}
     prompts = tokenizer([prompt for prompt, _ in pairs], **encode)["input_ids"] if pairs else []
     answers = tokenizer([answer for _, answer in pairs], **encode)["input_ids"] if pairs else []
@@ -76,8 +76,12 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     return Tokenised(rows, too_long)
 
 
-def _texts(example: Example, tokenizer: Any) -> tuple[str, str]:
-    """(prompt, answer) as text, in the chat template."""
+def texts(example: Example, tokenizer: Any) -> tuple[str, str]:
+    """(prompt, answer) as text, in the chat template.
+
+    Raises:
+        DataError: it cannot become a prompt, or the template does not begin an answered chat with its question.
+    """
     try:
         skill = get(example.skill)
         skill.context_model.model_validate(example.context)

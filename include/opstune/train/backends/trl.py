@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
 from opstune.tables import read_examples
-from opstune.train import checkpoints, machine, model
+from opstune.train import checkpoints, machine, model, result
 from opstune.train.callbacks import Lookout, SealCheckpoints, TellProgress
 from opstune.train.examples import tokenise
 from opstune.train.progress import Tell
@@ -22,9 +20,6 @@ from opstune.train.sft import AnswerTrainer
 from opstune.train.spec import Spec
 
 log = logging.getLogger(__name__)
-
-#: Keys of a spec that say where things stand on this machine, or how often something is told.
-_NOT_FACTS = {"base", "examples", "work", "parent", "progress_seconds"}
 
 
 def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> None:
@@ -45,31 +40,19 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     trainer = AnswerTrainer(adapted, tokenizer, found.rows, spec, means)
     log.info("%d examples, %d tokens, ready after %.1f s", len(found.rows), found.tokens, time.monotonic() - started)
     resumed_from = train(trainer, tell, callbacks)
-    points = curve(trainer)
-    last = points[-min(10, len(points)) :]
-    facts: dict[str, Any] = {
-        "base": spec.base_name,
-        "base_sha256": spec.base_sha256,
-        "profile": spec.profile,
-        "method": spec.method,
-        "precision": "bfloat16" if means.bf16 else "float32",
-        "settings": spec.model_dump(mode="json", exclude=_NOT_FACTS),
-        "parent": spec.parent_sha256,
-        "examples": len(found.rows),
-        "too_long": found.too_long,
-        "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
-        "tokens": trainer.tokens,
-        "loss": sum(point["loss"] for point in last) / len(last),
-        "seconds": round(time.monotonic() - started, 1),
-        "resumed_from": resumed_from,
-        "curve": points,
-    }
-    made = spec.finished.with_name(".finished.partial")
-    shutil.rmtree(made, ignore_errors=True)
-    made.mkdir(parents=True)
-    save(trainer, made, facts)
-    made.replace(spec.finished)
+    told = result.facts(
+        spec,
+        result.curve(trainer.state.log_history),
+        precision="bfloat16" if means.bf16 else "float32",
+        examples=len(found.rows),
+        too_long=found.too_long,
+        steps=trainer.state.global_step,
+        epochs=trainer.state.epoch,
+        tokens=trainer.tokens,
+        seconds=round(time.monotonic() - started, 1),
+        resumed_from=resumed_from,
+    )
+    result.put(spec, told, lambda folder: save(trainer, folder))
     tell("finished", step=trainer.state.global_step)
 
 
@@ -92,21 +75,9 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
     return found[0] if found else None
 
 
-def curve(trainer: AnswerTrainer) -> list[dict[str, float]]:
-    """Loss, learning rate and gradient norm of every step, those before a resume included."""
-    names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "grad_norm": "gradient_norm"}
-    entries = (entry for entry in trainer.state.log_history if "loss" in entry)
-    return [{name: entry[key] for key, name in names.items() if key in entry} for entry in entries]
-
-
-def save(trainer: AnswerTrainer, folder: Path, facts: dict[str, Any]) -> None:
-    """Write the adapter (fp32), the tokenizer with its chat template, and ``training.json`` into a new folder."""
+def save(trainer: AnswerTrainer, folder: Path) -> None:
+    """Write the adapter (fp32) and the tokenizer with its chat template into a new folder."""
     trainer.model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names this machine's path of the base
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    config["base_model_name_or_path"] = trainer.spec.base_name
-    config["target_modules"] = sorted(config["target_modules"])  # a set there: its order changes from run to run
-    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    result.name_base(folder, trainer.spec)
     trainer.processing_class.save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")

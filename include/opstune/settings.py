@@ -93,6 +93,13 @@ class FeedbackSettings(Section):
     max_influence: float = Field(0.1, gt=0, le=1)
 
 
+class ReplaySettings(Section):
+    """The old examples that an incremental retrain repeats, so that it does not forget them."""
+
+    share: float = Field(0.5, ge=0.0)
+    strategy: Literal["proportional", "balanced", "recent"] = "proportional"
+
+
 class DatasetSettings(Section):
     """What becomes training data, and how it is split."""
 
@@ -103,7 +110,7 @@ class DatasetSettings(Section):
     split: SplitShares = SplitShares(train=0.8, validation=0.1, test=0.1)
     near_duplicate_threshold: float = Share
     linked_threshold: float = Field(0.65, ge=0, le=1)
-    replay_share: float = Share
+    replay: ReplaySettings = ReplaySettings()
     max_class_share: float = Share
     caps: dict[str, int] = Field(default_factory=dict)
     weights: dict[str, Annotated[float, Field(ge=1, le=100)]] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ from opstune.dataset.split import SPLITS, Split
 from opstune.dataset.validate import Drop
 from opstune.errors import ConfigError, DataError
 from opstune.examples import Example
-from opstune.settings import DatasetSettings
+from opstune.settings import DatasetSettings, ReplaySettings
 
 Parts = dict[Split, list[Example]]
 OVER_CAP = "over the skill's cap"
@@ -112,9 +112,9 @@ def check(parts: Parts, settings: DatasetSettings) -> None:
 
 
 def incremental(
-    train: Sequence[Example], trained_before: Collection[str], replay_share: float, seed: int
+    train: Sequence[Example], trained_before: Collection[str], settings: ReplaySettings, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """New examples, and a sample of the old ones to replay: ``replay_share`` old for each new, by skill and class.
+    """New examples, and a sample of the old ones to replay: ``settings.share`` old for each new.
 
     Raises:
         DataError: nothing is new.
@@ -124,7 +124,7 @@ def incremental(
     if not new:
         what = "no training example is new since the model that this one would start from"
         raise DataError(what, "incremental dataset", "Collect first, or run a full retrain.")
-    return new, stratified(old, round(replay_share * len(new)), seed)
+    return new, replay(old, round(settings.share * len(new)), settings.strategy, seed)
 
 
 def weigh(examples: Sequence[Example], weights: Mapping[str, float], seed: int) -> list[Example]:
@@ -150,23 +150,38 @@ def weigh(examples: Sequence[Example], weights: Mapping[str, float], seed: int) 
     return rows
 
 
-def stratified(examples: Sequence[Example], size: int, seed: int) -> list[Example]:
-    """A seeded sample in which each class of each skill has its share, by largest remainders.
+def replay(examples: Sequence[Example], size: int, strategy: str, seed: int) -> list[Example]:
+    """A sample of what was learnt before; all of it when ``size`` is more than there is.
 
-    All of them when ``size`` is more than there are.
+    ``proportional``: each class of each skill has its share (largest remainders), drawn by the seed.
+    ``balanced``: every class has as many, as far as it goes (``fair_shares``), drawn by the seed.
+    ``recent``: each class has its share, its newest examples.
     """
     if size >= len(examples):
         return list(examples)
-    strata: dict[tuple[str, str], list[Example]] = {}
+    strata: dict[str, list[Example]] = {}
     for example in examples:
-        strata.setdefault((example.skill, label(example)), []).append(example)
-    exact = {key: size * len(members) / len(examples) for key, members in strata.items()}
-    taken = {key: int(share) for key, share in exact.items()}
-    for key in sorted(exact, key=lambda key: (taken[key] - exact[key], key))[: size - sum(taken.values())]:
-        taken[key] += 1
+        strata.setdefault(f"{example.skill}/{label(example)}", []).append(example)
+    counts = {name: len(members) for name, members in strata.items()}
+    taken = fair_shares(counts, size) if strategy == "balanced" else _proportional(counts, size)
     return [
-        example for key in sorted(strata) for example in sorted(strata[key], key=lambda e: _rank(e, seed))[: taken[key]]
+        example
+        for name in sorted(strata)
+        for example in sorted(strata[name], key=lambda e: _turn(e, strategy, seed))[: taken[name]]
     ]
+
+
+def _proportional(counts: Mapping[str, int], size: int) -> dict[str, int]:
+    """Each stratum's share of ``size``, by largest remainders."""
+    exact = {name: size * count / sum(counts.values()) for name, count in counts.items()}
+    taken = {name: int(share) for name, share in exact.items()}
+    for name in sorted(exact, key=lambda name: (taken[name] - exact[name], name))[: size - sum(taken.values())]:
+        taken[name] += 1
+    return taken
+
+
+def _turn(example: Example, strategy: str, seed: int) -> tuple[float, str]:
+    return (-example.occurred_at.timestamp(), example.id) if strategy == "recent" else (0.0, _rank(example, seed))
 
 
 def _rank(example: Example, seed: int) -> str:

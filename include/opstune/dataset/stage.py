@@ -94,7 +94,7 @@ def choose_rows(curated: Curated, settings: DatasetSettings, mode: Mode, parent:
     _refuse_tested(curated.parts["test"], trained_before)
     replayed = list[Example]()
     if mode == "incremental":
-        train, replayed = choose.incremental(train, trained_before, settings.replay_share, settings.seed)
+        train, replayed = choose.incremental(train, trained_before, settings.replay, settings.seed)
     rows = choose.weigh([*train, *replayed], settings.weights, settings.seed)
     rows, dropped = trust.bounded(rows, settings.feedback)
     parts: Parts = {**curated.parts, "train": rows}

@@ -89,7 +89,6 @@ def settings() -> DatasetSettings:
         minimum=100,
         minimum_test=3,
         near_duplicate_threshold=0.7,
-        replay_share=0.5,
         max_class_share=0.8,
         skills=["remediation", "triage", "log_error"],
     )

@@ -145,7 +145,6 @@ def test_no_file_of_a_dataset_holds_a_canary(everywhere: list[Example], take: An
         minimum=100,
         minimum_test=1,
         near_duplicate_threshold=0.9,
-        replay_share=0.5,
         max_class_share=1.0,
         skills=list(skills.SKILLS),
         names=NAMES,

@@ -14,11 +14,11 @@ from opstune.dataset.choose import (
     fair_shares,
     incremental,
     label,
-    stratified,
+    replay,
     weigh,
 )
 from opstune.errors import ConfigError, DataError
-from opstune.settings import DatasetSettings
+from opstune.settings import DatasetSettings, ReplaySettings
 
 
 def parts_of(many: Any, train: int = 120, validation: int = 30, test: int = 30) -> Parts:
@@ -135,23 +135,54 @@ def test_a_weight_of_a_skill_that_does_not_exist_is_refused(make: Any) -> None:
 def test_replay_is_a_share_of_what_is_new_and_never_overlaps_it(many: Any, share: float, replayed: int) -> None:
     rows = many(240)
     before = {example.id for example in rows[:200]}
-    new, old = incremental(rows, before, share, seed=7)
+    new, old = incremental(rows, before, ReplaySettings(share=share), seed=7)
     assert {example.id for example in new} == {example.id for example in rows[200:]}
     assert len(old) == replayed
     assert {example.id for example in old} <= before
 
 
-def test_replay_takes_each_class_by_its_share_and_the_same_ones_again(many: Any) -> None:
+def by_class(examples: list[Any]) -> Counter[str]:
+    return Counter(f"{example.skill}/{label(example)}" for example in examples)
+
+
+@pytest.mark.parametrize("strategy", ["proportional", "recent"])
+def test_replay_takes_each_class_by_its_share(many: Any, strategy: str) -> None:
     rows = many(600)
-    sample = stratified(rows, 60, seed=7)
-    classes, sampled = (Counter((e.skill, label(e)) for e in found) for found in (rows, sample))
-    assert all(abs(sampled[key] - n / 10) < 1 for key, n in classes.items())
+    sample = replay(rows, 60, strategy, seed=7)
     assert len(sample) == len({example.id for example in sample}) == 60
-    assert stratified(rows[::-1], 60, seed=7) == sample
-    assert stratified(rows, 60, seed=8) != sample
+    assert all(abs(by_class(sample)[name] - n / 10) < 1 for name, n in by_class(rows).items())
+
+
+def test_balanced_replay_takes_all_classes_alike(many: Any) -> None:
+    rows = many(600)
+    sample = replay(rows, 60, "balanced", seed=7)
+    classes = by_class(sample)
+    assert len(sample) == len({example.id for example in sample}) == 60
+    assert set(classes) == set(by_class(rows))
+    assert max(classes.values()) - min(classes.values()) <= 1
+
+
+def test_recent_replay_takes_the_newest_of_a_class(make: Any) -> None:
+    rows = [make(number, "triage") for number in range(80)]
+    for name in by_class(rows):
+        of_class = [row for row in rows if f"triage/{label(row)}" == name]
+        taken = [row for row in replay(rows, 20, "recent", seed=7) if f"triage/{label(row)}" == name]
+        assert min(row.occurred_at for row in taken) > max(
+            row.occurred_at for row in of_class if row.id not in {kept.id for kept in taken}
+        )
+
+
+@pytest.mark.parametrize(("strategy", "drawn"), [("proportional", True), ("balanced", True), ("recent", False)])
+def test_the_same_examples_are_replayed_again_and_others_with_another_seed(
+    many: Any, strategy: str, drawn: bool
+) -> None:
+    rows = many(600)
+    first, again, other = (replay(given, 60, strategy, seed) for given, seed in ((rows, 7), (rows[::-1], 7), (rows, 8)))
+    assert first == again
+    assert (first != other) is drawn
 
 
 def test_nothing_new_is_refused(many: Any) -> None:
     rows = many(10)
     with pytest.raises(DataError, match="no training example is new"):
-        incremental(rows, {example.id for example in rows}, 0.5, seed=7)
+        incremental(rows, {example.id for example in rows}, ReplaySettings(), seed=7)

@@ -5,20 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
-import queue
 import shutil
-import subprocess
 import sys
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, ClassVar
-
-import psutil
+from typing import Any, ClassVar
 
 from opstune import artifacts
 from opstune.artifacts import Ref
@@ -26,20 +18,24 @@ from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
 from opstune.settings import TrainSettings
 from opstune.train import checkpoints, failures, progress
 from opstune.train.failures import Story
-from opstune.train.memory import Memory, MemoryWatch
-from opstune.train.preflight import ADAPTER_FILE, TRAINING_FILE, parent_ref, preflight
+from opstune.train.memory import Memory
+from opstune.train.place import Here, Place
+from opstune.train.preflight import TRAINING_FILE, parent_ref, parent_sha256, preflight
 from opstune.train.profiles import Profile, base_folder, base_sha256
 from opstune.train.progress import Progress
 from opstune.train.spec import Spec, split_batch
 
 log = logging.getLogger(__name__)
 
-#: What Airflow leaves a task between SIGTERM and SIGKILL is 5 s: the child gets most of it.
-_GRACE = 3.0
-_SILENT = 60.0
 _LOG = "trainer.log"
 _STATE = "state.json"
-_SOURCES = Path(__file__).parents[2]
+#: Nothing is fetched from or told to a hub: TRL and transformers would do both.
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 
 
 def train(
@@ -50,9 +46,10 @@ def train(
     parent: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     environment: Mapping[str, str] | None = None,
+    place: Place | None = None,
 ) -> Ref:
     """Train an adapter into ``folder`` in a child process; see ``Trainer.run``."""
-    return Trainer(folder, dataset, profile, settings, parent, on_progress, environment).run()
+    return Trainer(folder, dataset, profile, settings, parent, on_progress, environment, place).run()
 
 
 class Trainer:
@@ -60,6 +57,7 @@ class Trainer:
 
     ``parent`` is the folder of the champion's adapter: training then goes on from it, at the profile's
     incremental rate. ``environment`` is set over this process's own for the child (``CUDA_VISIBLE_DEVICES``).
+    ``place`` is where the child runs, on this machine unless told otherwise.
     """
 
     #: What is started, before the path of the spec.
@@ -74,13 +72,14 @@ class Trainer:
         parent: Path | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         environment: Mapping[str, str] | None = None,
+        place: Place | None = None,
     ) -> None:
         self.folder = folder
         self.work = folder.with_name(f"{folder.name}.work")
         self._dataset, self._profile, self._settings, self._parent = dataset, profile, settings, parent
         self._on_progress = on_progress
         self._environment = environment or {}
-        self._process: subprocess.Popen[str] | None = None
+        self._place = place or Here()
         self._stopped = False
 
     def run(self) -> Ref:
@@ -102,34 +101,19 @@ class Trainer:
         return ref
 
     def stop(self) -> None:
-        """End the child and whatever it started: SIGTERM, then SIGKILL."""
+        """End the child and whatever it started, as a person who stops the training does."""
         self._stopped = True
-        if self._process is None or self._process.poll() is not None:
-            return
-        try:
-            family = psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return
-        self._process.terminate()
-        for process in family:
-            _signal(process.terminate)
-        # Only Popen may wait for the child: psutil would take the exit code away from it.
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_GRACE)
-        _, alive = psutil.wait_procs(family, timeout=0)
-        self._process.kill()
-        for process in alive:
-            _signal(process.kill)
-        psutil.wait_procs(alive, timeout=_GRACE)
+        self._place.stop()
 
     def _asked(self) -> dict[str, Any]:
-        """Everything that decides the result; how often something is told or saved does not."""
+        """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
         told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints"}
         return {
-            "profile": self._profile.model_dump(mode="json"),
+            "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
+            "chat_template": self._profile.template,
             "train": self._settings.model_dump(mode="json", exclude=told),
             "base_sha256": base_sha256(self._profile),
-            "parent_sha256": artifacts.sha256_file(self._parent / ADAPTER_FILE) if self._parent else None,
+            "parent_sha256": parent_sha256(self._parent) if self._parent else None,
             "dataset": self._dataset.sha256,
         }
 
@@ -177,6 +161,7 @@ class Trainer:
             "backend",
             "method",
             "lora",
+            "freeze",
             "schedule",
             "warmup",
             "weight_decay",
@@ -194,6 +179,7 @@ class Trainer:
             parent=self._parent.resolve() if self._parent else None,
             parent_sha256=asked["parent_sha256"],
             profile=profile.name,
+            chat_template=profile.template,
             epochs=settings.epochs or epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate or rate,
@@ -208,84 +194,33 @@ class Trainer:
         )
 
     def _follow(self, spec: Spec) -> None:
-        """Start the child and follow it to its end.
-
-        The child stays in this process group: a session of its own would outlive a killed Airflow task
-        and keep the GPU.
-        """
+        """Start the child and follow it to its end; ``heard`` holds the last event of each kind."""
         if self._stopped:
             raise failures.from_exit(-15, self._story(spec, {}, None))
-        command = [*self.command, str(self.work / "spec.json")]
         heard: dict[str, Any] = {}
-        watch = MemoryWatch()
-        with (self.work / _LOG).open("a") as output:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                text=True,
-                env=self._child_environment(),
-            )
-            try:
-                self._listen(self._process, heard, watch)
-                code = self._process.wait()
-            finally:
-                self._stop_child()
-        if code == 0 and spec.finished.is_dir():
-            return
-        story = self._story(spec, heard, watch.seen)
-        error: OpstuneError
-        if code == failures.TOLD and "failed" in heard:
-            error = failures.from_event(heard["failed"], story)
-        elif code == 0:
-            error = failures.explain(TrainerFailed("the trainer ended without a result"), story)
-        else:
-            error = failures.from_exit(code, story)
-        for text in story.last_lines[-10:]:
-            log.error("  trainer: %s", text)
-        raise error
 
-    def _stop_child(self) -> None:
-        """End the child if it still runs, without marking the training as stopped by a person."""
-        stopped = self._stopped
-        self.stop()
-        self._stopped = stopped
-
-    def _child_environment(self) -> dict[str, str]:
-        paths = [str(_SOURCES), os.environ.get("PYTHONPATH", "")]
-        return {
-            **os.environ,
-            # Nothing is fetched from or told to a hub: TRL and transformers would do both.
-            "HF_HUB_OFFLINE": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "TOKENIZERS_PARALLELISM": "true",
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-            **self._environment,
-        }
-
-    def _listen(self, process: subprocess.Popen[str], heard: dict[str, Any], watch: MemoryWatch) -> None:
-        """Take the child's events until its pipe closes; ``heard`` holds the last one of each kind."""
-        assert process.stdout is not None
-        lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=_drain, args=(process.stdout, lines), daemon=True, name="trainer-output").start()
-        last_word = time.monotonic()
-        while True:
-            watch.look(process.pid)
-            try:
-                text = lines.get(timeout=1.0)
-            except queue.Empty:
-                if time.monotonic() - last_word > _SILENT:
-                    last_word = time.monotonic()
-                    log.info("The trainer works, and has said nothing for %d s.", _SILENT)
-                continue
-            if text is None:
-                return
-            last_word = time.monotonic()
+        def hear(text: str) -> None:
             if event := progress.read(text):
                 heard[event["event"]] = event
                 self._tell(event)
+
+        command = [*self.command, str(self.work / "spec.json")]
+        ended = self._place.run(command, {**_ENVIRONMENT, **self._environment}, self.work / _LOG, hear)
+        if ended.code == 0 and spec.finished.is_dir():
+            return
+        story = self._story(spec, heard, ended.memory)
+        error: OpstuneError
+        if ended.cause:
+            error = failures.explain(ended.cause, story)
+        elif ended.code == failures.TOLD and "failed" in heard:
+            error = failures.from_event(heard["failed"], story)
+        elif ended.code == 0:
+            error = failures.explain(TrainerFailed("the trainer ended without a result"), story)
+        else:
+            error = failures.from_exit(ended.code, story)
+        for text in story.last_lines[-10:]:
+            log.error("  trainer: %s", text)
+        raise error
 
     def _tell(self, event: dict[str, Any]) -> None:
         facts = {name: value for name, value in event.items() if name != "event"}
@@ -327,17 +262,3 @@ def _last_lines(file: Path) -> list[str]:
     """The end of the child's log: as much as a traceback takes."""
     with file.open(errors="replace") if file.is_file() else io.StringIO() as lines:
         return [text.rstrip() for text in deque(lines, maxlen=40)]
-
-
-def _drain(stream: IO[str], lines: queue.Queue[str | None]) -> None:
-    for text in stream:
-        lines.put(text)
-    stream.close()
-    lines.put(None)
-
-
-def _signal(send: Callable[[], None]) -> None:
-    try:
-        send()
-    except psutil.NoSuchProcess:
-        return

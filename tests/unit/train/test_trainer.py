@@ -149,7 +149,7 @@ time.sleep(60)
 
 
 def test_stop_ends_the_child_and_what_it_started(stand_in: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opstune.train.trainer._GRACE", 0.3)
+    monkeypatch.setattr("opstune.train.place._GRACE", 0.3)
     trainer = stand_in(FAMILY)
     raised: list[BaseException] = []
 

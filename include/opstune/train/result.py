@@ -25,6 +25,12 @@ def curve(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     return [{name: entry[key] for key, name in names.items() if key in entry} for entry in entries]
 
 
+def progress(history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """Speed and memory at the steps where progress was told, from the same history."""
+    names = ("step", "tokens_per_second", "memory_mb")
+    return [{name: entry[name] for name in names} for entry in history if "tokens_per_second" in entry]
+
+
 def facts(spec: Spec, points: Curve, **more: Any) -> dict[str, Any]:
     """What ``training.json`` says of a training: what was asked, and how it went. ``more`` is the backend's own."""
     last = points[-min(_LAST, len(points)) :]

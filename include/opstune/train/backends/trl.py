@@ -51,6 +51,7 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
         tokens=trainer.tokens,
         seconds=round(time.monotonic() - started, 1),
         resumed_from=resumed_from,
+        progress=result.progress(trainer.state.log_history),
     )
     result.put(spec, told, lambda folder: save(trainer, folder))
     tell("finished", step=trainer.state.global_step)

@@ -88,6 +88,14 @@ class TellProgress(TrainerCallback):  # type: ignore[misc]
             memory_mb=_memory_mb(),
             seconds_left=spent / (step - self._from_step) * (state.max_steps - step),
         )
+        # The history is part of every checkpoint: a resumed training still knows the points before.
+        state.log_history.append(
+            {
+                "step": step,
+                "tokens_per_second": round(progress.tokens_per_second, 1),
+                "memory_mb": round(progress.memory_mb),
+            }
+        )
         self._tell("progress", **vars(progress))
 
 

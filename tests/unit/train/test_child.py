@@ -148,6 +148,12 @@ def test_the_loss_is_that_of_plain_transformers_on_the_answers(taught: Spec, bas
     assert facts(taught)["curve"][0]["loss"] == pytest.approx(total / count, rel=1e-5)
 
 
+def test_speed_and_memory_stand_beside_the_curve(taught: Spec) -> None:
+    points = facts(taught)["progress"]
+    assert [point["step"] for point in points] == [1, 40]  # the first and the last: it takes less than 100 seconds
+    assert all(point["tokens_per_second"] > 0 and point["memory_mb"] > 0 for point in points)
+
+
 def test_tokens_are_counted_without_padding(taught: Spec, base: Path) -> None:
     from opstune.train.examples import tokenise
 

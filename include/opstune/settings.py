@@ -131,6 +131,44 @@ class TrainSettings(Section):
     keep_checkpoints: int = Field(2, ge=1)
     progress_seconds: float = Field(5.0, gt=0)
     seed: int = 7
+    devices: int = Field(1, ge=1)
+    place: Literal["here", "pod"] = "here"
+
+
+class Claim(Section):
+    """A persistent volume claim, mounted where the workers have the same volume: paths must mean the same there."""
+
+    claim: str = Field(min_length=1)
+    path: Path
+    read_only: bool = False
+
+
+class Toleration(Section):
+    """A taint of nodes that the trainer's pod may stand on, in Kubernetes' own words."""
+
+    key: str
+    operator: Literal["Exists", "Equal"] = "Exists"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class PodSettings(Section):
+    """The trainer's pod, where ``train.place`` is ``pod``. The cluster's address is a connection."""
+
+    image: str | None = None
+    image_pull_secrets: list[str] = Field(default_factory=list)
+    namespace: str = "default"
+    service_account: str | None = None
+    user: int | None = Field(None, ge=1)
+    claims: list[Claim] = Field(default_factory=list)
+    gpu_resource: str = "nvidia.com/gpu"
+    cpu: float = Field(4.0, gt=0)
+    memory_gb: float | None = Field(None, gt=0)
+    shared_memory_gb: float = Field(8.0, ge=0)
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[Toleration] = Field(default_factory=list)
+    environment: dict[str, str] = Field(default_factory=dict)
+    start_minutes: float = Field(30.0, gt=0)
 
 
 class EvaluateSettings(Section):
@@ -212,6 +250,7 @@ class Settings(BaseSettings):
     annotate: AnnotateSettings
     dataset: DatasetSettings
     train: TrainSettings
+    pod: PodSettings = PodSettings()
     evaluate: EvaluateSettings
     export: ExportSettings
     registry: RegistrySettings

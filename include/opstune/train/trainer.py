@@ -107,7 +107,7 @@ class Trainer:
 
     def _asked(self) -> dict[str, Any]:
         """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
-        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints"}
+        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place"}
         return {
             "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
             "chat_template": self._profile.template,

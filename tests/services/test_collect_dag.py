@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,27 @@ def test_one_source_that_is_down_fails_alone_and_its_retry_brings_what_was_misse
     log = house.client.log("collect", run, "collect.source", 1, down["map_index"])
     assert any("the database does not answer" in line and "Airflow tries this task again" in line for line in log)
     assert house.stored() == {**before, "incidents": before["incidents"] + 1}
+
+
+def test_a_retrain_refuses_a_source_that_was_last_read_too_long_ago_and_tells_the_age_of_all(house: House) -> None:
+    limit = settings.load().collect.max_staleness_days
+    mark = house.home / "examples" / "watermarks" / "incidents.json"
+    long_ago = datetime.now(UTC) - timedelta(days=limit + 1)
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), "collected_at": long_ago.isoformat()}))
+    house.postgres.stop()
+    try:
+        house.client.wait_for_dag("retrain_weekly")
+        house.client.unpause("retrain_weekly")
+        run = house.client.trigger("retrain_weekly", {})
+        assert house.client.wait("retrain_weekly", run, PATIENCE) == "failed"
+    finally:
+        house.postgres.start()
+    states = {task["task_id"]: task["state"] for task in house.client.tasks("retrain_weekly", run)}
+    assert states["collect.snapshot"] == "failed" and states["dataset.build"] == "upstream_failed"
+    log = "\n".join(house.client.log("retrain_weekly", run, "collect.snapshot", 1))
+    assert f"incidents ({limit + 1:.1f} days); collect.max_staleness_days is {limit:g}" in log
+    assert "alert_episodes: read 0" in log and "runbooks: off" in log
+    assert "Mend the source" in log and "Trying again cannot help" in log
 
 
 def waiting(house: House, run: str) -> dict[str, Any]:

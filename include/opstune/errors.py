@@ -12,6 +12,7 @@ OpstuneError
 ├── TrainingError          the run itself
 │   ├── OutOfMemory        a retry with half the batch may help
 │   ├── TrainerKilled      a retry resumes from the last complete checkpoint
+│   ├── DriverFault        the GPU or its driver failed; a retry takes another one where there is one
 │   ├── Diverged           the loss is NaN or runs away
 │   └── TrainerFailed      the trainer died of a bug
 ├── EvaluationError        a model could not be measured, so nobody may judge it
@@ -92,6 +93,11 @@ class OutOfMemory(TrainingError):
 
 class TrainerKilled(TrainingError):
     code = "trainer-killed"
+    retryable = True
+
+
+class DriverFault(TrainingError):
+    code = "driver-fault"
     retryable = True
 
 

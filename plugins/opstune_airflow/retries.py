@@ -20,6 +20,7 @@ def _again(error: type[errors.OpstuneError], seconds: int, reason: str) -> Retry
 RULES: Final = [
     _again(errors.OutOfMemory, 10, "Out of memory: tried again with half the batch."),
     _again(errors.TrainerKilled, 5, "The trainer was killed: it goes on from the last complete checkpoint."),
+    _again(errors.DriverFault, 30, "The GPU or its driver failed: tried again on another one where there is one."),
     _again(errors.Throttled, 60, "The service asked to slow down."),
     _again(errors.OutsideError, 20, "A service outside opstune failed; it may be back soon."),
     RetryRule(errors.OpstuneError, RetryAction.FAIL, reason="Trying again cannot help: a person has to act."),

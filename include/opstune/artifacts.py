@@ -140,10 +140,14 @@ def content_hash(files: Mapping[str, Mapping[str, Any]]) -> str:
     return fingerprint({name: entry["sha256"] for name, entry in files.items()})
 
 
+def model_files(folder: Path) -> list[Path]:
+    """A model's weights, configuration and tokenizer: what decides how it reads and answers."""
+    return sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
+
+
 def model_sha256(folder: Path) -> str:
-    """One sha256 over a model's weights, configuration and tokenizer: what decides how it reads and answers."""
-    files = sorted({path for pattern in _MODEL_FILES for path in folder.glob(pattern)})
-    return content_hash({path.name: {"sha256": sha256_file(path)} for path in files})
+    """One sha256 over a model's files."""
+    return content_hash({path.name: {"sha256": sha256_file(path)} for path in model_files(folder)})
 
 
 def find(folder: Path) -> Ref | None:

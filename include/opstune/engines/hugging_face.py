@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from llguidance import LLTokenizer
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from opstune.engines.base import Answer, Case, parse
 from opstune.engines.decoding import Constraint, Constraints
 from opstune.engines.prompts import chat, identity
+from opstune.engines.weights import learnt_on_nf4, load
 from opstune.errors import EvaluationError, OpstuneError
 from opstune.skills import get
 
@@ -46,19 +46,33 @@ class _Row:
 
 
 class HuggingFaceEngine:
-    """A base model, with a LoRA adapter merged in memory. It is loaded at the first question."""
+    """A base model, or what was trained from it: an adapter is merged in memory. It is loaded at the first question."""
 
     def __init__(
-        self, base: Path, adapter: Path | None = None, *, batch_size: int, max_new_tokens: int, threads: int
+        self,
+        base: Path,
+        adapter: Path | None = None,
+        *,
+        batch_size: int,
+        max_new_tokens: int,
+        threads: int,
+        tokenizer: Path | None = None,
     ) -> None:
         """
+        Args:
+            adapter: the folder of a training, which may hold whole weights too.
+            tokenizer: the folder of another tokenizer than the model's own: a base without a chat template is asked
+                as the model that was trained from it.
+
         Raises:
             EvaluationError: the base or the adapter holds no readable weights.
         """
-        self._base, self._adapter = base, adapter
+        self._base, self._adapter, self._tokenizer = base, adapter, tokenizer
         self._batch_size, self._max_new_tokens, self._threads = batch_size, max_new_tokens, threads
         folders = [base] if adapter is None else [base, adapter]
         names = [f"{folder.name}@{identity(_files(folder))}" for folder in folders]
+        if tokenizer is not None:
+            names.append(f"tokenizer@{identity(_tokenizer_files(tokenizer))}")
         self.name = f"hugging-face:{'+'.join(names)}"
         self._loaded: _Model | None = None
 
@@ -74,7 +88,7 @@ class HuggingFaceEngine:
         """
         try:
             if self._loaded is None:
-                self._loaded = _load(self._base, self._adapter, self._threads)
+                self._loaded = _load(self._base, self._adapter, self._tokenizer, self._threads)
             return self._answer(self._loaded, cases, constrained, on_progress)
         except OpstuneError:
             raise
@@ -131,13 +145,16 @@ def _files(folder: Path) -> list[Path]:
     return [file for pattern in _WEIGHTS for file in folder.glob(pattern)]
 
 
-def _load(base: Path, adapter: Path | None, threads: int) -> _Model:
+def _tokenizer_files(folder: Path) -> list[Path]:
+    return [file for pattern in ("tokenizer.json", "*.jinja") for file in folder.glob(pattern)]
+
+
+def _load(base: Path, adapter: Path | None, tokenizer_folder: Path | None, threads: int) -> _Model:
     torch.set_num_threads(threads)
     disable_progress_bar()
-    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
-    if adapter is not None:
-        network = PeftModel.from_pretrained(network, str(adapter)).merge_and_unload()
-    with_tokenizer = adapter if adapter and (adapter / "tokenizer.json").is_file() else base
+    network = load(base, adapter, torch.float32, nf4=adapter is not None and learnt_on_nf4(adapter))
+    own = adapter if adapter and (adapter / "tokenizer.json").is_file() else base
+    with_tokenizer = tokenizer_folder or own
     tokenizer = AutoTokenizer.from_pretrained(with_tokenizer, local_files_only=True)
     vocabulary = int(network.config.vocab_size)
     constraints = Constraints(_guided_tokenizer(tokenizer, vocabulary), vocabulary)

@@ -57,9 +57,9 @@ class Result(BaseModel):
 def export(spec: Spec) -> Result:
     """All four steps; writes ``model.gguf`` and ``Modelfile`` to ``spec.out``."""
     seconds: dict[str, float] = {}
-    merged, f16, gguf = spec.work / "merged", spec.work / "f16.gguf", spec.out / "model.gguf"
+    f16, gguf = spec.work / "f16.gguf", spec.out / "model.gguf"
     with _timed(seconds, "merge"):
-        merge(spec.base, spec.adapter, merged, spec.nf4)
+        merged = merge(spec.base, spec.adapter, spec.work / "merged", spec.nf4)
     with _timed(seconds, "f16"):
         write_f16(spec.converter, merged, f16)
     with _timed(seconds, "quantise"):

@@ -51,8 +51,16 @@ def parent_ref(parent: Path) -> Ref | None:
     Raises:
         ConfigError: there is no adapter. IntegrityError: a file of it changed.
     """
-    if not (parent / ADAPTER_FILE).is_file():
+    if not any(parent.glob("*.safetensors")):
         todo = "Give the folder of the champion's adapter, or run a full retrain."
-        raise ConfigError(f"the parent holds no {ADAPTER_FILE}", str(parent), todo)
+        raise ConfigError(f"the parent holds no {ADAPTER_FILE}, and no whole weights", str(parent), todo)
     found = artifacts.find(parent)
     return artifacts.verify(found) if found else None
+
+
+def parent_sha256(parent: Path) -> str:
+    """The sha256 of the parent's adapter, or one over the files of its whole weights."""
+    if (parent / ADAPTER_FILE).is_file():
+        return artifacts.sha256_file(parent / ADAPTER_FILE)
+    weights = sorted(parent.glob("*.safetensors"))
+    return artifacts.content_hash({file.name: {"sha256": artifacts.sha256_file(file)} for file in weights})

@@ -7,17 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from opstune.artifacts import content_hash, sha256_file
+from opstune.artifacts import content_hash, model_files, sha256_file
 from opstune.errors import ConfigError, IntegrityError
 from opstune.settings import config_dir, read_model, read_yaml
 
 _MODELS = Path(__file__).parents[2] / "models"
 _PINNED = re.compile(r"[0-9a-f]{64}")
-#: Files of a base that decide what a training makes of it.
-_PARTS = ("*.safetensors", "config.json", "tokenizer*.json", "*.jinja", "vocab.json", "merges.txt")
+#: The sections that only some methods have a use for.
+_SECTION_OF = {"lora": ("lora", "qlora"), "freeze": ("freeze",)}
 
+Backend = Literal["trl", "llamafactory", "openai"]
+Method = Literal["lora", "qlora", "full", "freeze"]
+Attention = Literal["auto", "eager", "sdpa", "flash", "flex"]
 Sha256 = Annotated[str, Field(pattern=_PINNED.pattern)]
 
 
@@ -31,7 +34,20 @@ class Lora(_Strict):
     rank: int = Field(ge=1)
     alpha: int = Field(ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
-    target: Literal["all-linear"] | list[str] = "all-linear"
+    target: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+
+    @field_validator("target")
+    @classmethod
+    def _not_the_head(cls, value: str | list[str]) -> str | list[str]:
+        if "lm_head" in value:
+            raise ValueError("an adapter on lm_head is not possible: the loss skips it where nothing is learnt")
+        return value
+
+
+class Freeze(_Strict):
+    """Only the last transformer blocks learn, whole; embeddings, earlier blocks, last norm and head stay."""
+
+    layers: int = Field(ge=1)
 
 
 class Incremental(_Strict):
@@ -46,6 +62,7 @@ class Needs(_Strict):
 
     disk_gb: float = Field(ge=0)
     memory_gb: float = Field(ge=0)
+    gpu_memory_gb: float = Field(0.0, ge=0)
 
 
 class Profile(_Strict):
@@ -55,9 +72,11 @@ class Profile(_Strict):
     base: str = Field(min_length=1)
     revision: str | None = None
     base_sha256: Sha256 | None = None
-    backend: Literal["trl"] = "trl"
-    method: Literal["lora", "qlora"]
-    lora: Lora
+    backend: Backend = "trl"
+    method: Method
+    lora: Lora | None = Field(None, validate_default=True)
+    freeze: Freeze | None = Field(None, validate_default=True)
+    chat_template: str | None = None
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0, lt=1)
     schedule: Literal["linear", "cosine", "constant_with_warmup"]
@@ -69,8 +88,48 @@ class Profile(_Strict):
     max_length: int = Field(ge=16)
     optimiser: Literal["adamw", "adamw_8bit"]
     activation_checkpointing: bool
+    attention: Attention = "auto"
+    packing: bool = False
     incremental: Incremental
     needs: Needs
+
+    @field_validator("lora", "freeze")
+    @classmethod
+    def _section_fits_method(cls, value: Lora | Freeze | None, info: ValidationInfo) -> Lora | Freeze | None:
+        method, users = info.data.get("method"), _SECTION_OF[str(info.field_name)]
+        if value is None and method in users:
+            raise ValueError(f"method {method} needs this section")
+        if value is not None and method is not None and method not in users:
+            raise ValueError(f"method {method} has no use for this section")
+        return value
+
+    @field_validator("revision")
+    @classmethod
+    def _revision_of_a_repository(cls, value: str | None, info: ValidationInfo) -> str | None:
+        base = str(info.data.get("base", "a/b"))
+        if value and ("/" not in base or Path(base).is_absolute()):
+            raise ValueError(f"only a hub repository has revisions, {base} is a folder; pin base_sha256 instead")
+        return value
+
+    @field_validator("chat_template")
+    @classmethod
+    def _known_template(cls, value: str | None) -> str | None:
+        if value is not None and not template_file(value).is_file():
+            known = sorted(path.stem for path in template_file("").parent.glob("*.jinja"))
+            raise ValueError(f"there is no such file in config/templates, which holds {', '.join(known)}")
+        return value
+
+    @field_validator("warmup")
+    @classmethod
+    def _share_or_steps(cls, value: float) -> float:
+        if value >= 1 and not value.is_integer():
+            raise ValueError("below 1 it is a share of all steps, from 1 on a whole number of steps")
+        return value
+
+    @property
+    def template(self) -> str | None:
+        """The text of the chat template that replaces the base's own, or none."""
+        return template_file(self.chat_template).read_text() if self.chat_template else None
 
     @property
     def base_name(self) -> str:
@@ -81,6 +140,11 @@ class Profile(_Strict):
     def effective_batch(self) -> int:
         """Examples of one optimiser step."""
         return self.batch_size * self.accumulation
+
+
+def template_file(name: str) -> Path:
+    """Where a chat template of this name stands."""
+    return config_dir() / "templates" / f"{name}.jinja"
 
 
 def profile_names() -> list[str]:
@@ -142,9 +206,12 @@ def base_sha256(profile: Profile) -> str:
         IntegrityError: it is not the base that the profile pins, or not what its own manifest says.
     """
     folder = base_folder(profile)
-    files = sorted({path for pattern in _PARTS for path in folder.glob(pattern)})
+    files = model_files(folder)
     if not any(path.suffix == ".safetensors" for path in files):
-        todo = "Fetch it again, whole."
+        todo = (
+            "Fetch it again, whole. Where its repository has only pytorch_model.bin, load it once with transformers "
+            "and save_pretrained it, tokenizer too, to a folder that `base` then names."
+        )
         raise ConfigError(f"the base model {profile.base} holds no .safetensors weights", str(folder), todo)
     hashes = {path.name: _hash(path, path.stat().st_mtime_ns, path.stat().st_size) for path in files}
     _hold_against_manifest(folder, hashes)

@@ -39,6 +39,7 @@ def facts(spec: Spec, points: Curve, **more: Any) -> dict[str, Any]:
         "base_sha256": spec.base_sha256,
         "profile": spec.profile,
         "method": spec.method,
+        "holds": "weights" if spec.whole else "adapter",
         "settings": spec.model_dump(mode="json", exclude=_NOT_FACTS),
         "parent": spec.parent_sha256,
         "loss": sum(point["loss"] for point in last) / len(last),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from opstune.train.profiles import Lora
+from opstune.train.profiles import Attention, Backend, Freeze, Lora, Method
 
 
 class Spec(BaseModel):
@@ -24,9 +24,11 @@ class Spec(BaseModel):
     parent: Path | None
     parent_sha256: str | None
     profile: str
-    backend: Literal["trl"]
-    method: Literal["lora", "qlora"]
-    lora: Lora
+    backend: Backend
+    method: Method
+    lora: Lora | None
+    freeze: Freeze | None
+    chat_template: str | None
     epochs: float
     max_steps: int | None
     learning_rate: float
@@ -39,10 +41,17 @@ class Spec(BaseModel):
     max_length: int
     optimiser: Literal["adamw", "adamw_8bit"]
     activation_checkpointing: bool
+    attention: Attention
+    packing: bool
     checkpoint_steps: int
     keep_checkpoints: int
     progress_seconds: float
     seed: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether whole weights are learnt and left behind, rather than an adapter."""
+        return self.method in ("full", "freeze")
 
     @property
     def effective_batch(self) -> int:

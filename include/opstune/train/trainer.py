@@ -186,6 +186,8 @@ class Trainer:
             batch_size=batch,
             accumulation=accumulation,
             activation_checkpointing=profile.activation_checkpointing,
+            attention=profile.attention,
+            packing=profile.packing,
             checkpoint_steps=settings.checkpoint_steps,
             keep_checkpoints=settings.keep_checkpoints,
             progress_seconds=settings.progress_seconds,

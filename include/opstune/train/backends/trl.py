@@ -77,8 +77,6 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
 
 
 def save(trainer: AnswerTrainer, folder: Path) -> None:
-    """Write the adapter (fp32) and the tokenizer with its chat template into a new folder."""
-    trainer.model.save_pretrained(folder, save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names this machine's path of the base
-    result.name_base(folder, trainer.spec)
+    """Write what was trained and the tokenizer with its chat template into a new folder."""
+    model.save(trainer.model, folder, trainer.spec)
     trainer.processing_class.save_pretrained(folder)

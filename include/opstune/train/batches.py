@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -14,6 +15,8 @@ from opstune.train.examples import IGNORED
 #: mixes worse. Measured on the demo's 5,164 examples, padding in batches of 4 / 16: random order 12 / 23 %,
 #: pools of 4 steps 5 / 10 %, 16 steps 2 / 3 %, 64 steps 0.6 / 0.9 %.
 POOL = 16
+
+Row = dict[str, list[int]]
 
 
 def order(lengths: Sequence[int], effective: int, seed: int, epoch: int) -> list[int]:
@@ -34,24 +37,80 @@ def order(lengths: Sequence[int], effective: int, seed: int, epoch: int) -> list
     return [index for step in whole for index in step] + [i for step in steps if len(step) < effective for i in step]
 
 
-class ByLength(torch.utils.data.Sampler[int]):
-    """The order above, epoch after epoch; the trainer tells which epoch it is."""
+class Steps(torch.utils.data.Sampler[list[int]]):
+    """One process's share of every optimiser step, epoch after epoch; the trainer tells which epoch it is.
 
-    def __init__(self, lengths: Sequence[int], effective: int, seed: int) -> None:
+    The steps are those of one process, whatever their number: each takes every n-th example of a step, so all
+    have like lengths. A short last step may leave a share empty.
+    """
+
+    def __init__(self, lengths: Sequence[int], effective: int, seed: int, process: int = 0, processes: int = 1) -> None:
         self._lengths, self._effective, self._seed = lengths, effective, seed
+        self._process, self._processes = process, processes
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return -(-len(self._lengths) // self._effective)
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(order(self._lengths, self._effective, self._seed, self._epoch))
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = order(self._lengths, self._effective, self._seed, self._epoch)
+        for at in range(0, len(drawn), self._effective):
+            yield drawn[at : at + self._effective][self._process :: self._processes]
 
 
-def collate(rows: Sequence[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]:
+class Loader(torch.utils.data.DataLoader[Row]):
+    """Steps as tensors; passes on to them which epoch it is, as transformers' trainer asks of a loader."""
+
+    def set_epoch(self, epoch: int) -> None:
+        assert isinstance(self.batch_sampler, Steps)
+        self.batch_sampler.set_epoch(epoch)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a share of a step is cut into parts that fit into memory, and how a part becomes tensors.
+
+    A part has at most ``rows`` examples, or, where ``tokens`` is given, as many as make that many tokens,
+    padding included. ``packed`` lays them end to end in one row instead, without padding.
+    """
+
+    pad: int
+    rows: int
+    tokens: int | None
+    packed: bool
+
+    def __call__(self, share: Sequence[Row]) -> dict[str, Any]:
+        """``parts``, and ``tokens``: how many the share has, without padding.
+
+        An empty share becomes one part in which nothing counts: processes average their gradients together.
+        """
+        if not share:
+            return {"parts": [collate([{"input_ids": [self.pad], "labels": [IGNORED]}], self.pad)], "tokens": 0}
+        lengths = [len(row["input_ids"]) for row in share]
+        parts = _by_tokens(lengths, self.tokens, sum if self.packed else _padded) if self.tokens else None
+        parts = parts or [slice(at, at + self.rows) for at in range(0, len(share), self.rows)]
+        made = [pack(share[part]) if self.packed else collate(share[part], self.pad) for part in parts]
+        return {"parts": made, "tokens": sum(lengths)}
+
+
+def _by_tokens(lengths: Sequence[int], most: int, size: Callable[[Sequence[int]], int]) -> list[slice]:
+    """Consecutive parts of at most ``most`` tokens each, or of one example."""
+    parts, start = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end - start > 1 and size(lengths[start:end]) > most:
+            parts.append(slice(start, end - 1))
+            start = end - 1
+    return [*parts, slice(start, len(lengths))]
+
+
+def _padded(lengths: Sequence[int]) -> int:
+    return max(lengths) * len(lengths)
+
+
+def collate(rows: Sequence[Row], pad: int) -> dict[str, torch.Tensor]:
     """``input_ids`` and ``labels``, (rows, longest), padded on the right.
 
     There is no attention mask: a causal model never looks to the right, and no label stands on padding.
@@ -64,3 +123,16 @@ def collate(rows: Sequence[dict[str, Any]], pad: int) -> dict[str, torch.Tensor]
         ids[place, :size] = torch.as_tensor(row["input_ids"])
         labels[place, :size] = torch.as_tensor(row["labels"])
     return {"input_ids": ids, "labels": labels}
+
+
+def pack(rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+    """``input_ids``, ``labels`` and ``position_ids``, (1, tokens): the examples end to end.
+
+    Positions begin at 0 with every example, which is how transformers' masks and flash-attn keep them apart.
+    """
+    ids = [token for row in rows for token in row["input_ids"]]
+    # An example's first token follows nothing: the one before it is another example's last.
+    labels = [label for row in rows for label in (IGNORED, *row["labels"][1:])]
+    positions = [place for row in rows for place in range(len(row["input_ids"]))]
+    return {name: torch.tensor([values]) for name, values in
+            (("input_ids", ids), ("labels", labels), ("position_ids", positions))}  # fmt: skip

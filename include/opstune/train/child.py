@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 from opstune.errors import TrainerFailed
-from opstune.train import backends, failures, progress
+from opstune.train import backends, failures, launch, progress
+from opstune.train.launch import Rank
 from opstune.train.progress import Tell
 from opstune.train.spec import Spec
 
@@ -27,10 +29,12 @@ def main(spec_file: Path) -> int:
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     _end_with_parent(events.fileno())
-    tell = _teller(events)
+    rank = launch.rank()
+    tell = _teller(events, rank)
+    launch.one_device()
     try:
         spec = Spec.model_validate_json(spec_file.read_text())
-        with _Alone(spec.work):
+        with _Alone(spec.work) if rank.speaks else nullcontext():
             backends.get(spec.backend)(spec, tell)
     except Exception as error:
         traceback.print_exc()
@@ -41,9 +45,12 @@ def main(spec_file: Path) -> int:
     return 0
 
 
-def _teller(events: IO[str]) -> Tell:
+def _teller(events: IO[str], rank: Rank) -> Tell:
+    """One process of several tells how it goes; any tells that it failed."""
+
     def tell(event: str, **facts: Any) -> None:
-        events.write(progress.line(event, facts))
+        if rank.speaks or event == "failed":
+            events.write(progress.line(event, facts))
 
     return tell
 

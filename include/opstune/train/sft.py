@@ -9,15 +9,20 @@ from typing import Any
 import torch
 from datasets import Dataset
 from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 from transformers import PrinterCallback
 from transformers.trainer import Trainer as TransformersTrainer
 from trl import SFTConfig, SFTTrainer
 
-from opstune.train import fused
-from opstune.train.batches import ByLength, collate
+from opstune.train import fused, launch
+from opstune.train.batches import Layout, Loader, Steps, collate
 from opstune.train.examples import IGNORED, Tokens
 from opstune.train.machine import Means
 from opstune.train.spec import Spec
+
+#: Positions whose logits exist at once. A vocabulary of 152,000 takes 1.5 MB a position, in 16 bits, in 32 and
+#: as gradient: 16,384 tokens of which a quarter are answers would take 6 GB of a GPU's 24.
+LOGITS_AT_ONCE = 1024
 
 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
@@ -25,32 +30,50 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
 
     TRL's own loss projects every position, padding included, and adds entropy and accuracy: on a CPU
     that is most of what TRL costs beside plain transformers.
+
+    What transformers calls a batch is here this process's share of one optimiser step. It is cut into as many
+    parts as memory asks, so a step is the same however many parts and processes it is computed in.
     """
 
     loss_is_scaled_for_ga = True
 
     def __init__(self, model: Any, tokenizer: Any, rows: Sequence[Tokens], spec: Spec, means: Means) -> None:
         self.spec = spec
-        self.lengths = [len(row.ids) for row in rows]
         self.tokens = 0
+        self._rows = [{"input_ids": row.ids, "labels": row.labels} for row in rows]
+        pad = tokenizer.pad_token_id or 0
+        at_once = spec.batch_size * spec.max_length if means.cuda or means.packing else None
+        self._layout = Layout(pad, spec.batch_size, at_once, means.packing)
         super().__init__(
             model=model,
             args=_arguments(spec, means),
-            train_dataset=Dataset.from_dict(
-                {"input_ids": [row.ids for row in rows], "labels": [row.labels for row in rows]}
-            ),
+            train_dataset=Dataset.from_list(self._rows),
             processing_class=tokenizer,
-            data_collator=partial(collate, pad=tokenizer.pad_token_id or 0),
+            data_collator=partial(collate, pad=pad),
         )
         self.remove_callback(PrinterCallback)
         self._counted: torch.Tensor | None = None
-        head = self.model.get_output_embeddings()
-        head.register_forward_pre_hook(lambda _, hidden: self._where_counted(*hidden))
+        self._hidden: torch.Tensor | None = None
+        self._head = self.model.get_output_embeddings()
+        self._head.register_forward_pre_hook(lambda _, hidden: self._where_counted(*hidden))
         for parameter in self.model.parameters():
             if parameter.requires_grad:  # else resuming would turn a bf16 adapter into fp32, and differ
                 parameter.data = parameter.data.float()
         if not means.cuda and not means.bf16 and spec.method == "lora":
             fused.install(self.model)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """One optimiser step's forward and backward passes, part after part; returns its loss.
+
+        Several processes average their gradients once, at the last part.
+        """
+        *early, last = inputs["parts"]
+        loss = torch.zeros((), device=self.args.device)
+        for part in early:
+            with self.accelerator.no_sync(model):
+                loss += super().training_step(model, part, num_items_in_batch)
+        loss += super().training_step(model, last, num_items_in_batch)
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, torch.Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -58,36 +81,80 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         """Mean loss over the answers' tokens of the whole step, however many parts it is computed in."""
         following = torch.nn.functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED).flatten()
         self._counted = (following != IGNORED).nonzero().squeeze(1)
-        self.tokens += int((inputs["labels"] != IGNORED).sum() + self._prompt_tokens(inputs["labels"]))
+        asked = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
         try:
-            outputs = model(input_ids=inputs["input_ids"], use_cache=False)
+            outputs = model(**asked, use_cache=False)
         finally:
             counted, self._counted = self._counted, None
-        total = cross_entropy(outputs.logits.float(), following[counted], reduction="sum")
-        loss = total / (len(counted) if num_items_in_batch is None else num_items_in_batch)
+        if self._hidden is None:
+            total = cross_entropy(outputs.logits.float(), following[counted], reduction="sum")
+        else:
+            total = self._in_pieces(following[counted])
+        # Processes average their gradients, and this loss is already a share of the whole step's.
+        loss = total / len(counted) if num_items_in_batch is None else total * self.args.world_size / num_items_in_batch
         return (loss, outputs) if return_outputs else loss
 
     def _where_counted(self, hidden: torch.Tensor) -> tuple[torch.Tensor] | None:
+        """What the head is given: the counted positions alone, or none where their logits are made in pieces."""
         if self._counted is None:
             return None
-        return (hidden.reshape(-1, hidden.shape[-1])[self._counted],)
+        kept = hidden.reshape(-1, hidden.shape[-1])[self._counted]
+        if len(kept) <= LOGITS_AT_ONCE:
+            return (kept,)
+        self._hidden = kept
+        return (kept[:0],)
 
-    @staticmethod
-    def _prompt_tokens(labels: torch.Tensor) -> torch.Tensor:
-        """Each row's places before its first label."""
-        return (labels != IGNORED).int().argmax(dim=1).sum()
+    def _in_pieces(self, targets: torch.Tensor) -> torch.Tensor:
+        """The summed loss of the kept positions; each piece's logits are made again on the way back."""
+        assert self._hidden is not None
+        pieces = zip(torch.split(self._hidden, LOGITS_AT_ONCE), torch.split(targets, LOGITS_AT_ONCE), strict=True)
+        self._hidden = None
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
-        return ByLength(self.lengths, self.spec.effective_batch, self.spec.seed)
+        def loss(hidden: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return cross_entropy(self._head(hidden).float(), target, reduction="sum")
+
+        with self.accelerator.autocast():
+            return torch.stack([checkpoint(loss, *piece, use_reentrant=False) for piece in pieces]).sum()
+
+    def get_train_dataloader(self) -> Loader:
+        """Past transformers', which would hand whole batches to processes, and repeat examples to fill the last."""
+        lengths = [len(row["input_ids"]) for row in self._rows]
+        steps = Steps(lengths, self.spec.effective_batch, self.spec.seed, self.args.process_index, self.args.world_size)
+        pinned = self.args.dataloader_pin_memory
+        rows: Any = self._rows  # a list serves as a dataset, which torch's types do not know
+        return Loader(rows, batch_sampler=steps, collate_fn=self._layout, pin_memory=pinned)
+
+    def _get_num_items_in_batch(self, batch_samples: Sequence[dict[str, Any]], device: Any) -> Any:
+        """Answer tokens of the whole step, which its loss is divided by; counts its tokens on the way."""
+        if not batch_samples or "parts" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        [share] = batch_samples
+        answers = sum(part["labels"][:, 1:].ne(IGNORED).sum() for part in share["parts"])
+        counted = torch.stack([torch.as_tensor(answers), torch.as_tensor(share["tokens"])])
+        if self.args.world_size > 1:
+            counted = self.accelerator.reduce(counted.to(device), "sum").cpu()
+        self.tokens += int(counted[1])
+        return counted[0].to(device)
+
+    def _maybe_log_save_evaluate(self, *arguments: Any, **named: Any) -> None:
+        """What the first process wants is done by all: a callback that asks a clock would answer apart in each."""
+        if self.args.world_size > 1:
+            names = ("should_save", "should_evaluate", "should_training_stop")
+            wants = torch.tensor([getattr(self.control, name) for name in names], device=self.args.device).int()
+            torch.distributed.broadcast(wants, src=0)
+            for name, want in zip(names, wants.tolist(), strict=True):
+                setattr(self.control, name, bool(want))
+        super()._maybe_log_save_evaluate(*arguments, **named)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: it costs a walk over the model every step."""
         return 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Past TRL's, which writes a model card with every checkpoint."""
+        """Past TRL's, which writes a model card with every checkpoint; returns when every process has written."""
         self.state.num_input_tokens_seen = self.tokens
         TransformersTrainer._save_checkpoint(self, model, trial)
+        self.accelerator.wait_for_everyone()
 
     def _get_output_dir(self, trial: Any) -> str:
         """Checkpoints are made here and moved to their place when they are whole."""
@@ -99,8 +166,8 @@ def _arguments(spec: Spec, means: Means) -> SFTConfig:
         output_dir=str(spec.work / "unfinished"),
         num_train_epochs=spec.epochs,
         max_steps=spec.max_steps or -1,
-        per_device_train_batch_size=spec.batch_size,
-        gradient_accumulation_steps=spec.accumulation,
+        per_device_train_batch_size=launch.share(spec.effective_batch, launch.rank().of),
+        gradient_accumulation_steps=1,
         learning_rate=spec.learning_rate,
         lr_scheduler_type=spec.schedule,
         warmup_steps=spec.warmup,
@@ -109,7 +176,11 @@ def _arguments(spec: Spec, means: Means) -> SFTConfig:
         optim=means.optimiser,
         bf16=means.bf16,
         gradient_checkpointing=spec.activation_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not means.cuda,
+        # Parts of a step differ in number between processes: nothing may be exchanged at each.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=False,
         seed=spec.seed,
         data_seed=spec.seed,
         max_length=None,

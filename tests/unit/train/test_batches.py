@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from opstune.train.batches import ByLength, collate, order
+from opstune.train.batches import Layout, Loader, Steps, collate, order, pack
 from opstune.train.spec import split_batch
 
 LENGTHS = random.Random(3).choices(range(20, 300), k=1003)
@@ -37,11 +37,59 @@ def test_the_only_short_step_is_the_last() -> None:
     assert len(last) == 11
 
 
-def test_a_sampler_goes_on_to_the_epoch_it_is_told() -> None:
-    sampler = ByLength(LENGTHS, 16, 7)
-    first = list(sampler)
-    sampler.set_epoch(2)
-    assert list(sampler) == order(LENGTHS, 16, 7, 2) != first
+def test_steps_go_on_to_the_epoch_they_are_told() -> None:
+    loader = Loader([{"input_ids": [1]}] * len(LENGTHS), batch_sampler=Steps(LENGTHS, 16, 7), collate_fn=len)
+    first = list(loader.batch_sampler)
+    loader.set_epoch(2)
+    second = list(loader.batch_sampler)
+    assert [index for step in second for index in step] == order(LENGTHS, 16, 7, 2)
+    assert second != first
+    assert len(loader) == len(second) == 63
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_the_steps_of_one(processes: int) -> None:
+    whole = list(Steps(LENGTHS, 16, 7))
+    shares = [list(Steps(LENGTHS, 16, 7, process, processes)) for process in range(processes)]
+    for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert sorted(step) == sorted(index for part in parts for index in part)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def rows(*sizes: int) -> list[dict[str, list[int]]]:
+    return [{"input_ids": [size] * size, "labels": [-100] + [size] * (size - 1)} for size in sizes]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "packed", "expected"),
+    [
+        (None, False, [(3, 4), (2, 6)]),
+        (11, False, [(2, 3), (2, 5), (1, 6)]),
+        (11, True, [(1, 9), (1, 11)]),
+        (3, True, [(1, 2), (1, 3), (1, 4), (1, 5), (1, 6)]),
+        (100, True, [(1, 20)]),
+    ],
+    ids=["by rows", "by tokens with padding", "packed", "packed, none fits with another", "packed, all fit"],
+)
+def test_a_share_is_cut_into_parts_that_fit(tokens: int | None, packed: bool, expected: list[tuple[int, int]]) -> None:
+    made = Layout(pad=0, rows=3, tokens=tokens, packed=packed)(rows(2, 3, 4, 5, 6))
+    assert [tuple(part["input_ids"].shape) for part in made["parts"]] == expected
+    assert made["tokens"] == 20
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_empty_share_is_a_part_in_which_nothing_counts(packed: bool) -> None:
+    made = Layout(pad=9, rows=3, tokens=None, packed=packed)([])
+    assert made["parts"][0]["input_ids"].tolist() == [[9]]
+    assert made["parts"][0]["labels"].tolist() == [[-100]]
+    assert made["tokens"] == 0
+
+
+def test_packed_examples_stand_end_to_end_and_begin_at_position_0() -> None:
+    made = pack([{"input_ids": [5, 6, 7], "labels": [5, 6, 7]}, {"input_ids": [8, 9], "labels": [-100, 9]}])
+    assert made["input_ids"].tolist() == [[5, 6, 7, 8, 9]]
+    assert made["position_ids"].tolist() == [[0, 1, 2, 0, 1]]
+    assert made["labels"].tolist() == [[-100, 6, 7, -100, 9]]
 
 
 def test_rows_are_padded_on_the_right_where_nothing_counts() -> None:

@@ -8,11 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from transformers import TrainerCallback
 
 from opstune.tables import read_examples
-from opstune.train import checkpoints, machine, model, result
+from opstune.train import checkpoints, launch, machine, model, result
 from opstune.train.callbacks import Lookout, SealCheckpoints, TellProgress
 from opstune.train.examples import tokenise
 from opstune.train.progress import Tell
@@ -32,14 +31,16 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     """
     started = time.monotonic()
     means = machine.means(spec)
-    torch.set_num_threads(means.threads)
+    machine.take(means)
     if means.turned_off:
-        tell("note", text=f"On this CPU these are off: {'; '.join(means.turned_off)}.")
+        tell("note", text=f"On this machine these are off: {'; '.join(means.turned_off)}.")
     adapted, tokenizer = model.load(spec, means)
     found = tokenise(read_examples(spec.examples), tokenizer, spec.max_length)
     trainer = AnswerTrainer(adapted, tokenizer, found.rows, spec, means)
     log.info("%d examples, %d tokens, ready after %.1f s", len(found.rows), found.tokens, time.monotonic() - started)
     resumed_from = train(trainer, tell, callbacks)
+    if not launch.rank().speaks:
+        return
     told = result.facts(
         spec,
         result.curve(trainer.state.log_history),
@@ -63,16 +64,21 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
     Raises:
         Diverged: the loss is no number, or has run away.
     """
-    spec = trainer.spec
-    shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
-    found = checkpoints.last_complete(spec.checkpoints)
-    checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
+    spec, speaks = trainer.spec, launch.rank().speaks
+    with trainer.accelerator.main_process_first():  # the others resume from what it leaves
+        found = checkpoints.last_complete(spec.checkpoints)
+        if speaks:
+            shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
+            checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])
-    for callback in (Lookout(), SealCheckpoints(spec, tell), TellProgress(trainer, tell), *extra):
+    seal = (SealCheckpoints(spec, tell),) if speaks else ()
+    for callback in (Lookout(), *seal, TellProgress(trainer, tell), *extra):
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
-    shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
+    trainer.accelerator.end_training()
+    if speaks:
+        shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
     return found[0] if found else None
 
 

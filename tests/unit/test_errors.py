@@ -25,6 +25,6 @@ def test_codes_are_unique() -> None:
     assert len(codes) == len(set(codes))
 
 
-def test_only_outside_faults_memory_and_kills_may_be_retried() -> None:
+def test_only_outside_faults_memory_kills_and_drivers_may_be_retried() -> None:
     retryable = {cls.__name__ for cls in _tree(errors.OpstuneError) if cls.retryable}
-    assert retryable == {"OutsideError", "ServiceDown", "Throttled", "OutOfMemory", "TrainerKilled"}
+    assert retryable == {"OutsideError", "ServiceDown", "Throttled", "OutOfMemory", "TrainerKilled", "DriverFault"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import shutil
 import sys
 from collections import deque
@@ -16,10 +17,10 @@ from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
 from opstune.settings import TrainSettings
-from opstune.train import checkpoints, failures, progress
+from opstune.train import checkpoints, failures, launch, progress
 from opstune.train.failures import Story
 from opstune.train.memory import Memory
-from opstune.train.place import Here, Place
+from opstune.train.place import Ended, Here, Place
 from opstune.train.preflight import TRAINING_FILE, parent_ref, parent_sha256, preflight
 from opstune.train.profiles import Profile, base_folder, base_sha256
 from opstune.train.progress import Progress
@@ -93,12 +94,24 @@ class Trainer:
             Diverged, TrainerFailed, DataError, ConfigError, IntegrityError: asking again does not.
             OutsideError: the disk is full.
         """
-        preflight(self.folder, self._dataset, self._profile, self._parent)
+        self.check()
         asked = self._asked()
         inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
-        ref = artifacts.build(self.folder, "adapter", inputs, asked, lambda partial: self._make(partial, asked))
-        self._tidy()
+        kind = "hosted" if self._profile.hosted else "adapter"
+        ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
+        if not self._profile.hosted:  # what was begun at a provider is known by its work folder alone
+            self._tidy()
         return ref
+
+    def check(self) -> list[str]:
+        """What the preflight found; ``run`` begins with it, too.
+
+        Raises:
+            OpstuneError: all that is in the way of this training, in one.
+        """
+        environment = {**os.environ, **self._environment}
+        here, keep = isinstance(self._place, Here), self._settings.keep_checkpoints
+        return preflight(self.folder, self._dataset, self._profile, keep, self._parent, environment, here)
 
     def stop(self) -> None:
         """End the child and whatever it started, as a person who stops the training does."""
@@ -107,7 +120,8 @@ class Trainer:
 
     def _asked(self) -> dict[str, Any]:
         """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
-        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place"}
+        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place", "hosted"}
+        told |= {"allow_data_to_leave"}
         return {
             "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
             "chat_template": self._profile.template,

@@ -17,10 +17,10 @@ from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
 from opstune.settings import TrainSettings
-from opstune.train import checkpoints, failures, launch, progress
+from opstune.train import checkpoints, failures, progress
 from opstune.train.failures import Story
 from opstune.train.memory import Memory
-from opstune.train.place import Ended, Here, Place
+from opstune.train.place import Here, Place
 from opstune.train.preflight import TRAINING_FILE, parent_ref, parent_sha256, preflight
 from opstune.train.profiles import Profile, base_folder, base_sha256
 from opstune.train.progress import Progress
@@ -97,10 +97,8 @@ class Trainer:
         self.check()
         asked = self._asked()
         inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
-        kind = "hosted" if self._profile.hosted else "adapter"
-        ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
-        if not self._profile.hosted:  # what was begun at a provider is known by its work folder alone
-            self._tidy()
+        ref = artifacts.build(self.folder, "adapter", inputs, asked, lambda partial: self._make(partial, asked))
+        self._tidy()
         return ref
 
     def check(self) -> list[str]:
@@ -120,8 +118,7 @@ class Trainer:
 
     def _asked(self) -> dict[str, Any]:
         """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
-        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place", "hosted"}
-        told |= {"allow_data_to_leave"}
+        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place"}
         return {
             "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
             "chat_template": self._profile.template,

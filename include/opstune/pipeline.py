@@ -25,9 +25,10 @@ from opstune import evaluate as evaluating
 from opstune import export, tracking, train
 from opstune.annotate import Progress, PullReport, PushReport, Scrub
 from opstune.artifacts import Ref, write_text
+from opstune.artifacts import find as find_ref
 from opstune.collect import SourceReport
 from opstune.engines.base import Case, Engine
-from opstune.errors import ConfigError, OpstuneError
+from opstune.errors import ConfigError, EvaluationError, ExportError, OpstuneError
 from opstune.evaluate import Verdict
 from opstune.examples import Example
 from opstune.registry import Registry, Version
@@ -36,6 +37,9 @@ from opstune.security.keys import Keyring
 from opstune.settings import Mode, Settings, config_dir
 from opstune.skills.base import SYSTEM
 from opstune.store import ExampleStore
+from opstune.train.backends.openai import CONNECTION as OPENAI
+from opstune.train.backends.openai import JobRuns, model_of
+from opstune.train.hosted import AtProvider
 
 log = logging.getLogger(__name__)
 
@@ -219,6 +223,7 @@ def run_training(
             parent=run.parent.adapter if run.parent else None,
             on_progress=lambda progress: log.info("%s", progress),
             environment=environment,
+            place=_provider(settings) if profile.hosted else None,
         )
         if started:
             started(trainer)
@@ -227,10 +232,71 @@ def run_training(
     return ref
 
 
+def begin_hosted(run: Run, dataset: Ref) -> str | None:
+    """Begin a training at a provider, or find the one that was begun: its job's id.
+
+    None when there is no job to wait for: the profile trains here, or the training is finished. ``run_training`` then
+    waits for the job, which takes no time once it has ended.
+    """
+    profile, folder = train.load_profile(run.settings.train.profile), run.folder / "train"
+    if not profile.hosted or find_ref(folder):
+        return None
+    _refuse_foreign(run, dataset)
+    parent = run.parent.adapter if run.parent else None
+    place = _provider(run.settings, wait=False)
+    try:
+        train.Trainer(folder, dataset, profile, run.settings.train, parent=parent, place=place).run()
+    except JobRuns as begun:
+        return begun.job
+    return None
+
+
 def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
-    """Base, champion and challenger on the frozen test set, decoded as production decodes."""
+    """Base, champion and challenger on the frozen test set, decoded as production decodes.
+
+    Raises:
+        EvaluationError: the challenger stands at a provider.
+    """
     settings = run.settings
     _refuse_foreign(run, dataset)
+    if model := model_of(adapter.path):
+        what = f"the model {model} stands at a provider, and opstune cannot measure it there yet"
+        todo = "It is trained and kept. Nothing was converted, registered or promoted, and the champion is as before."
+        raise EvaluationError(what, str(adapter.path), todo)
+    profile = train.load_profile(settings.train.profile)
+    base, champion = train.base_folder(profile), run.champion
+    # A base without a chat template of its own is asked in the one that the challenger learnt.
+    chats = adapter.path if profile.chat_template else None
+    adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
+    engines: dict[str, Callable[[], Engine]] = {
+        role: partial(_hugging_face, base, folder, settings, None if folder else chats)
+        for role, folder in adapters.items()
+        if folder or role == "base"
+    }
+    inputs = {"adapter": adapter}
+    ref = _signed(run, "evaluate", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
+    _track_evaluation(run, ref, prefix="tested")
+    return ref
+
+
+def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
+    """Hold the challenger against gates.yaml; writes the verdict and the report."""
+    _refuse_foreign(run, dataset, evaluation)
+    ref = _signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
+    return _told(run, ref)
+
+
+def convert(run: Run, adapter: Ref) -> Ref:
+    """Merge the adapter and write the quantised GGUF that ships.
+
+    Raises:
+        ExportError: its weights stand at a provider.
+    """
+    settings = run.settings
+    _refuse_foreign(run, adapter)
+    if model := model_of(adapter.path):
+        what = f"the model {model} stands at a provider: there are no weights to convert"
+        raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
     base = train.base_folder(train.load_profile(settings.train.profile))
     champion = run.champion
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
@@ -252,9 +318,16 @@ def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
 
 
 def convert(run: Run, adapter: Ref) -> Ref:
-    """Merge the adapter and write the quantised GGUF that ships."""
+    """Merge the adapter and write the quantised GGUF that ships.
+
+    Raises:
+        ExportError: its weights stand at a provider.
+    """
     settings = run.settings
     _refuse_foreign(run, adapter)
+    if model := model_of(adapter.path):
+        what = f"the model {model} stands at a provider: there are no weights to convert"
+        raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
     base = train.base_folder(train.load_profile(settings.train.profile))
     return _signed(run, "convert", export.convert, adapter, base, settings.export, settings.tools_dir, SYSTEM)
 
@@ -312,6 +385,10 @@ def _signed(
     """What a stage makes into its folder, signed; or what stands there, if it is signed by this home's key."""
     folder = run.folder / stage
     return signing.signed(folder, run.settings.keys_dir, lambda: make(folder, *inputs, **options))
+
+
+def _provider(settings: Settings, wait: bool = True) -> AtProvider:
+    return AtProvider(settings.connection(OPENAI), settings.train, wait)
 
 
 def _refuse_foreign(run: Run, *refs: Ref) -> None:

@@ -31,6 +31,7 @@ M = TypeVar("M", bound=BaseModel)
 
 Share = Field(ge=0.0, le=1.0)
 Mode = Literal["full", "incremental"]
+Strategy = Literal["proportional", "balanced", "recent"]
 
 
 class Section(BaseModel):
@@ -97,7 +98,7 @@ class ReplaySettings(Section):
     """The old examples that an incremental retrain repeats, so that it does not forget them."""
 
     share: float = Field(0.5, ge=0.0)
-    strategy: Literal["proportional", "balanced", "recent"] = "proportional"
+    strategy: Strategy = "proportional"
 
 
 class DatasetSettings(Section):
@@ -120,6 +121,14 @@ class DatasetSettings(Section):
     seed: int = 7
 
 
+class HostedSettings(Section):
+    """How a training at a provider is waited for."""
+
+    poll_seconds: float = Field(30.0, ge=0)
+    wait_hours: float = Field(24.0, gt=0)
+    patience: Patience = Patience()
+
+
 class TrainSettings(Section):
     """What may be set per run; everything else of a training is its profile's."""
 
@@ -133,6 +142,8 @@ class TrainSettings(Section):
     seed: int = 7
     devices: int = Field(1, ge=1)
     place: Literal["here", "pod"] = "here"
+    allow_data_to_leave: bool = False
+    hosted: HostedSettings = HostedSettings()
 
 
 class Claim(Section):

@@ -76,24 +76,33 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     return Tokenised(rows, too_long)
 
 
+def chat(example: Example) -> list[dict[str, str]]:
+    """An example as a chat: system, user, and the assistant's answer.
+
+    Raises:
+        DataError: it cannot become a prompt.
+    """
+    try:
+        skill = get(example.skill)
+        skill.context_model.model_validate(example.context)
+        skill.answer_model.model_validate(example.answer)
+        return [*messages(skill, example.context), {"role": "assistant", "content": target(example.answer)}]
+    except (OpstuneError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        todo = "Correct or remove it at its source, and build the dataset again."
+        what = f"example {example.id} cannot be trained on: {reason}"
+        raise DataError(what, f"source {example.source}", todo) from error
+
+
 def texts(example: Example, tokenizer: Any) -> tuple[str, str]:
     """(prompt, answer) as text, in the chat template.
 
     Raises:
         DataError: it cannot become a prompt, or the template does not begin an answered chat with its question.
     """
-    try:
-        skill = get(example.skill)
-        skill.context_model.model_validate(example.context)
-        skill.answer_model.model_validate(example.answer)
-        chat, answer = messages(skill, example.context), target(example.answer)
-    except (OpstuneError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        todo = "Correct or remove it at its source, and build the dataset again."
-        what = f"example {example.id} cannot be trained on: {reason}"
-        raise DataError(what, f"source {example.source}", todo) from error
-    prompt: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    whole: str = tokenizer.apply_chat_template([*chat, {"role": "assistant", "content": answer}], tokenize=False)
+    whole_chat = chat(example)
+    prompt: str = tokenizer.apply_chat_template(whole_chat[:-1], tokenize=False, add_generation_prompt=True)
+    whole: str = tokenizer.apply_chat_template(whole_chat, tokenize=False)
     if not whole.startswith(prompt):
         todo = "Use a base whose template puts the assistant's words after the generation prompt."
         raise DataError("the base's chat template does not begin an answered chat with its question", "tokenizer", todo)

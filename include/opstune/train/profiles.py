@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from opstune.artifacts import content_hash, model_files, sha256_file
+from opstune.artifacts import content_hash, fingerprint, model_files, sha256_file
 from opstune.errors import ConfigError, IntegrityError
 from opstune.settings import config_dir, read_model, read_yaml
 
@@ -137,6 +137,11 @@ class Profile(_Strict):
         return Path(self.base).name if Path(self.base).is_absolute() else self.base
 
     @property
+    def hosted(self) -> bool:
+        """Whether the base stands at a provider and never here; ``base`` is then the provider's name of it."""
+        return self.backend == "openai"
+
+    @property
     def effective_batch(self) -> int:
         """Examples of one optimiser step."""
         return self.batch_size * self.accumulation
@@ -172,6 +177,9 @@ def base_folder(profile: Profile) -> Path:
     Raises:
         ConfigError: the base is not on this machine. Nothing is downloaded here.
     """
+    if profile.hosted:
+        todo = "Choose a profile that trains here."
+        raise ConfigError(f"the base model {profile.base} stands at a provider, not here", profile.name, todo)
     if Path(profile.base).is_absolute():
         places = [Path(profile.base)]
     else:
@@ -199,12 +207,14 @@ def _in_hub_cache(repository: str, revision: str | None) -> Path | None:
 
 
 def base_sha256(profile: Profile) -> str:
-    """One sha256 over the base's weights, configuration and tokenizer.
+    """One sha256 over the base's weights, configuration and tokenizer; over its name alone where it stands elsewhere.
 
     Raises:
         ConfigError: the base is missing or holds no weights.
         IntegrityError: it is not the base that the profile pins, or not what its own manifest says.
     """
+    if profile.hosted:
+        return fingerprint({"hosted": profile.base})
     folder = base_folder(profile)
     files = model_files(folder)
     if not any(path.suffix == ".safetensors" for path in files):

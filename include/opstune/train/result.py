@@ -42,7 +42,7 @@ def facts(spec: Spec, points: Curve, **more: Any) -> dict[str, Any]:
         "holds": "weights" if spec.whole else "adapter",
         "settings": spec.model_dump(mode="json", exclude=_NOT_FACTS),
         "parent": spec.parent_sha256,
-        "loss": sum(point["loss"] for point in last) / len(last),
+        "loss": sum(point["loss"] for point in last) / len(last) if last else None,
         **more,
         "curve": list(points),
     }

@@ -97,8 +97,10 @@ class Trainer:
         self.check()
         asked = self._asked()
         inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
-        ref = artifacts.build(self.folder, "adapter", inputs, asked, lambda partial: self._make(partial, asked))
-        self._tidy()
+        kind = "hosted" if self._profile.hosted else "adapter"
+        ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
+        if not self._profile.hosted:  # what was begun at a provider is known by its work folder alone
+            self._tidy()
         return ref
 
     def check(self) -> list[str]:
@@ -118,7 +120,8 @@ class Trainer:
 
     def _asked(self) -> dict[str, Any]:
         """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
-        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place"}
+        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place", "hosted"}
+        told |= {"allow_data_to_leave"}
         return {
             "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
             "chat_template": self._profile.template,
@@ -140,7 +143,7 @@ class Trainer:
                 raise
         shutil.copytree(spec.finished, partial, dirs_exist_ok=True)
         facts = json.loads((partial / "training.json").read_text())
-        return {name: float(facts[name]) for name in ("steps", "tokens", "loss")}
+        return {name: float(facts[name]) for name in ("steps", "tokens", "loss") if facts[name] is not None}
 
     def _open_work(self, asked: str) -> dict[str, Any]:
         """The state that earlier attempts left; the work of another request is thrown away."""
@@ -182,7 +185,7 @@ class Trainer:
         }
         return Spec(
             asked=str(state["asked"]),
-            base=base_folder(profile),
+            base=Path(profile.base) if profile.hosted else base_folder(profile),
             base_name=profile.base_name,
             base_sha256=asked["base_sha256"],
             examples=self._dataset.path / TRAINING_FILE,

@@ -263,40 +263,6 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
         what = f"the model {model} stands at a provider, and opstune cannot measure it there yet"
         todo = "It is trained and kept. Nothing was converted, registered or promoted, and the champion is as before."
         raise EvaluationError(what, str(adapter.path), todo)
-    profile = train.load_profile(settings.train.profile)
-    base, champion = train.base_folder(profile), run.champion
-    # A base without a chat template of its own is asked in the one that the challenger learnt.
-    chats = adapter.path if profile.chat_template else None
-    adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
-    engines: dict[str, Callable[[], Engine]] = {
-        role: partial(_hugging_face, base, folder, settings, None if folder else chats)
-        for role, folder in adapters.items()
-        if folder or role == "base"
-    }
-    inputs = {"adapter": adapter}
-    ref = _signed(run, "evaluate", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
-    _track_evaluation(run, ref, prefix="tested")
-    return ref
-
-
-def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
-    """Hold the challenger against gates.yaml; writes the verdict and the report."""
-    _refuse_foreign(run, dataset, evaluation)
-    ref = _signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
-    return _told(run, ref)
-
-
-def convert(run: Run, adapter: Ref) -> Ref:
-    """Merge the adapter and write the quantised GGUF that ships.
-
-    Raises:
-        ExportError: its weights stand at a provider.
-    """
-    settings = run.settings
-    _refuse_foreign(run, adapter)
-    if model := model_of(adapter.path):
-        what = f"the model {model} stands at a provider: there are no weights to convert"
-        raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
     base = train.base_folder(train.load_profile(settings.train.profile))
     champion = run.champion
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}

@@ -208,8 +208,12 @@ def run_training(
     dataset: Ref,
     started: Callable[[train.Trainer], None] | None = None,
     environment: Mapping[str, str] | None = None,
+    place: train.Place | None = None,
 ) -> Ref:
-    """Train an adapter in a child process; ``started`` gets the trainer, whose ``stop`` ends the child."""
+    """Train an adapter in a child process; ``started`` gets the trainer, whose ``stop`` ends the child.
+
+    ``place`` is where it runs instead of here.
+    """
     settings = run.settings
     _refuse_foreign(run, dataset)
     profile = train.load_profile(settings.train.profile)
@@ -223,13 +227,24 @@ def run_training(
             parent=run.parent.adapter if run.parent else None,
             on_progress=lambda progress: log.info("%s", progress),
             environment=environment,
-            place=_provider(settings) if profile.hosted else None,
+            place=place or (_provider(settings) if profile.hosted else None),
         )
         if started:
             started(trainer)
         ref = _signed(run, "train", lambda _folder: trainer.run())
         tracker.training(ref)
     return ref
+
+
+def check_training(run: Run, dataset: Ref) -> list[str]:
+    """What a training of this dataset would find here, looked at in seconds.
+
+    Raises:
+        OpstuneError: all that is in its way, in one.
+    """
+    settings = run.settings
+    profile, parent = train.load_profile(settings.train.profile), run.parent.adapter if run.parent else None
+    return train.Trainer(run.folder / "train", dataset, profile, settings.train, parent=parent).check()
 
 
 def begin_hosted(run: Run, dataset: Ref) -> str | None:

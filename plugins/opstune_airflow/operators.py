@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue
+from airflow.sdk import BaseOperator, BaseSensorOperator, PokeReturnValue, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from opstune_airflow import assets, catalog, lease, run_note, settings, tasks, turn
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from opstune.artifacts import Ref
     from opstune.pipeline import Run
-    from opstune.train import Trainer
+    from opstune.train import Place, Trainer
 
 
 class TurnSensor(BaseSensorOperator):
@@ -57,7 +59,7 @@ class TurnSensor(BaseSensorOperator):
 
 
 class DeviceOperator(BaseOperator):
-    """A stage that needs a device: the gpu pool limits how many, the lease says which."""
+    """A stage that needs devices: its slots of the gpu pool are how many, the lease says which."""
 
     template_fields = ("plan", "refs")
 
@@ -71,31 +73,54 @@ class DeviceOperator(BaseOperator):
 
         run = tasks.open_run(self.plan)
         refs = {name: Ref.model_validate(ref) for name, ref in self.refs.items()}
-        holder = f"{context['ti'].task_id} of {run.id}"
-        with lease.device(run.settings.home / "leases", holder) as environment:
+        with self.devices(run, f"{context['ti'].task_id} of {run.id}") as environment:
             ref = self.work(run, refs, environment)
         self.log.info("%s  %s", ref.path, "  ".join(f"{name} {value:g}" for name, value in ref.counts.items()))
         return ref.model_dump()
+
+    def devices(self, run: Run, holder: str) -> AbstractContextManager[dict[str, str]]:
+        return lease.device(run.settings.home / "leases", holder, count=self.pool_slots)
 
     def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
         raise NotImplementedError
 
 
 class TrainOperator(DeviceOperator):
-    """Trains in a child process, which ends with the task whichever way the task ends."""
+    """Trains in a child process, or in a pod, which ends with the task whichever way the task ends."""
 
     _trainer: Trainer | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"pool_slots": settings.train_devices(), **kwargs})
+
+    def devices(self, run: Run, holder: str) -> AbstractContextManager[dict[str, str]]:
+        from opstune.errors import ConfigError
+
+        if run.settings.train.devices != self.pool_slots:
+            what = f"this worker reads train.devices {run.settings.train.devices}, the DAG processor {self.pool_slots}"
+            raise ConfigError(what, "train.devices", "Give both the same opstune.yaml and environment.")
+        if run.settings.train.place == "pod":
+            return contextlib.nullcontext({})  # Kubernetes gives each pod devices of its own
+        return super().devices(run, holder)
 
     def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
         from opstune import pipeline
 
-        ref = pipeline.run_training(run, refs["dataset"], started=self._remember, environment=environment)
+        place = self._pod(run) if run.settings.train.place == "pod" else None
+        ref = pipeline.run_training(run, refs["dataset"], self._remember, environment, place=place)
         assets.describe(assets.ADAPTER, sha256=ref.sha256, **ref.counts)
         return ref
 
     def on_kill(self) -> None:
         if self._trainer:
             self._trainer.stop()
+
+    def _pod(self, run: Run) -> Place:
+        from opstune.train import load_profile
+        from opstune_airflow import pod  # Kubernetes' client: only where a pod is asked for
+
+        connection = pod.CONNECTION if settings.has_connection(pod.CONNECTION) else None
+        return pod.Pod(run.settings, load_profile(run.settings.train.profile), get_current_context(), connection)
 
     def _remember(self, trainer: Trainer) -> None:
         self._trainer = trainer

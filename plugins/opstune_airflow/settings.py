@@ -78,6 +78,17 @@ def as_connection(name: str) -> dict[str, str] | None:
         return None
 
 
+def has_connection(name: str) -> bool:
+    """Whether Airflow knows a connection, for what reads it by itself."""
+    from airflow.sdk import Connection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return bool(Connection.get(name))
+    except AirflowNotFoundException:
+        return False
+
+
 async def connection_of_trigger(name: str) -> dict[str, str] | None:
     """The same from a trigger, whose event loop may not be held up."""
     from airflow.sdk import Connection
@@ -135,6 +146,17 @@ def profile_names() -> list[str]:
     return _stems("profiles")
 
 
+def train_devices() -> int:
+    """GPUs of one training: pool slots are settled when a DAG file is parsed. A wrong value is told by the task."""
+    import yaml
+
+    found = os.environ.get("OPSTUNE__TRAIN__DEVICES")
+    if found is None:
+        train = (yaml.safe_load((_config() / "opstune.yaml").read_text()) or {}).get("train") or {}
+        found = str(train.get("devices", 1))
+    return int(found) if found.isdecimal() and int(found) else 1
+
+
 def source_connections(source: str) -> list[str]:
     """The connections that a source's file names: its own, and those of what it is joined with."""
     from opstune.settings import config_dir, read_yaml
@@ -155,6 +177,9 @@ def _named(value: Any) -> Iterator[str]:
 
 
 def _stems(folder: str, pattern: str = "*.yaml") -> list[str]:
+    return sorted(file.stem for file in (_config() / folder).glob(pattern))
+
+
+def _config() -> Path:
     # opstune.settings.config_dir, without the tenth of a second that pydantic-settings takes to import
-    config = Path(os.environ.get("OPSTUNE_CONFIG", Path(opstune.__file__).parents[1] / "config"))
-    return sorted(file.stem for file in (config / folder).glob(pattern))
+    return Path(os.environ.get("OPSTUNE_CONFIG", Path(opstune.__file__).parents[1] / "config"))

@@ -60,12 +60,17 @@ def train(
     epochs: float | None = None,
     learning_rate: float | None = None,
     max_steps: int | None = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look whether it could start; takes seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train an adapter on a dataset."""
     from opstune import pipeline
 
     asked = {"profile": profile, "epochs": epochs, "learning_rate": learning_rate, "max_steps": max_steps}
+    if check:
+        found = pipeline.check_training(_run(run, mode, asked), open_ref(folder))
+        show({"ready": True, "found": found}, as_json, "This training can start here.")
+        return
     _show_ref(pipeline.run_training(_run(run, mode, asked), open_ref(folder)), as_json)
 
 

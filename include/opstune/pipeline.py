@@ -278,11 +278,13 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
         what = f"the model {model} stands at a provider, and opstune cannot measure it there yet"
         todo = "It is trained and kept. Nothing was converted, registered or promoted, and the champion is as before."
         raise EvaluationError(what, str(adapter.path), todo)
-    base = train.base_folder(train.load_profile(settings.train.profile))
-    champion = run.champion
+    profile = train.load_profile(settings.train.profile)
+    base, champion = train.base_folder(profile), run.champion
+    # A base without a chat template of its own is asked in the one that the challenger learnt.
+    chats = adapter.path if profile.chat_template else None
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
     engines: dict[str, Callable[[], Engine]] = {
-        role: partial(_hugging_face, base, folder, settings)
+        role: partial(_hugging_face, base, folder, settings, None if folder else chats)
         for role, folder in adapters.items()
         if folder or role == "base"
     }
@@ -415,12 +417,17 @@ def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:
         tracker.metrics({f"{prefix}.{name}": value for name, value in evaluation.counts.items()})
 
 
-def _hugging_face(base: Path, adapter: Path | None, settings: Settings) -> Engine:
+def _hugging_face(base: Path, adapter: Path | None, settings: Settings, chats: Path | None) -> Engine:
     from opstune.engines.hugging_face import HuggingFaceEngine  # torch takes seconds, and most stages need none
 
     asked = settings.evaluate
     return HuggingFaceEngine(
-        base, adapter, batch_size=asked.batch_size, max_new_tokens=asked.max_new_tokens, threads=asked.threads
+        base,
+        adapter,
+        batch_size=asked.batch_size,
+        max_new_tokens=asked.max_new_tokens,
+        threads=asked.threads,
+        tokenizer=chats,
     )
 
 

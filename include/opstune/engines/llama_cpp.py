@@ -98,7 +98,9 @@ class _Model:
             raise EvaluationError("the GGUF holds no chat template", gguf.name, todo)
         self.end = self.llama.token_eos()
         spelled = self.llama.detokenize([self.end], special=True).decode()
-        self._template = Jinja2ChatFormatter(template, eos_token=spelled, bos_token="")
+        begin = self.llama.token_bos()
+        begun = self.llama.detokenize([begin], special=True).decode() if begin >= 0 else ""
+        self._template = Jinja2ChatFormatter(template, eos_token=spelled, bos_token=begun)
         vocab = self.llama._model.vocab
         self.constraints = Constraints(lltokenizer_from_vocab(vocab), self.llama.n_vocab())
 

@@ -70,7 +70,7 @@ def export(spec: Spec) -> Result:
         def render(messages: Sequence[Message]) -> str:
             return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
-        family = family_of(render, spec.system)
+        family = family_of(render, spec.system, tokenizer.eos_token)
         chats = [_chat(spec.system, probe) for probe in _PROBES]
         expected = [tokenizer(render(chat), add_special_tokens=False)["input_ids"] for chat in chats]
         check_tokens(gguf, [family.render(chat) for chat in chats], expected)

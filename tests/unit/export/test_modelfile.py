@@ -3,13 +3,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from jinja2 import Environment
 
 from opstune.errors import ExportError
-from opstune.export.modelfile import CHATML, Message, family_of, modelfile
+from opstune.export.modelfile import CHATML, Family, Message, families, family_of, modelfile
+from opstune.train.profiles import template_file
+
+END = "<|end|>"
+BEGIN = {"llama3": "<|begin_of_text|>", "mistral": "<s>"}
 
 
-def test_a_family_is_recognised_by_what_its_template_renders() -> None:
-    assert family_of(CHATML.render, "system") is CHATML
+@pytest.mark.parametrize("family", families(END), ids=lambda family: family.name)
+def test_a_family_is_recognised_by_what_its_template_renders(family: Family) -> None:
+    """Each file in config/templates is of the family of its name."""
+    end = "</s>" if family.name == "mistral" else END
+    template = Environment().from_string(template_file(family.name).read_text())
+
+    def render(messages: Sequence[Message]) -> str:
+        begin = BEGIN.get(family.name, "")
+        return template.render(messages=messages, add_generation_prompt=True, eos_token=end, bos_token=begin)
+
+    assert family_of(render, "system", end).name == family.name
 
 
 def test_a_template_that_adds_anything_of_its_own_is_refused() -> None:
@@ -17,7 +31,7 @@ def test_a_template_that_adds_anything_of_its_own_is_refused() -> None:
         return CHATML.render(messages) + "<think>\n"
 
     with pytest.raises(ExportError, match="no known family"):
-        family_of(with_thoughts, "system")
+        family_of(with_thoughts, "system", END)
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(2048, 2048), (131072, 8192)])

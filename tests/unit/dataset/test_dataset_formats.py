@@ -212,6 +212,72 @@ print("READ" + json.dumps(rows))
 
 @pytest.mark.parametrize("format", ["alpaca", "sharegpt"])
 def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any) -> None:
+    environment_of_its_own = os.environ.get(LLAMA_FACTORY)
+    if not environment_of_its_own:
+        pytest.skip(f"make an environment with .ci/llamafactory and name its folder in {LLAMA_FACTORY}")
+    python = f"{environment_of_its_own}/bin/python"
+    dataset.export(built, tmp_path / "out", format)
+    folder = tmp_path / "out"
+    loaded = load_from_disk(str(folder)) if format == "huggingface" else load("json", folder, "jsonl")
+    train = loaded["train"].select_columns(["messages"])
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=1, **small))
+    asked = SFTConfig(output_dir=str(tmp_path / "trl"), report_to="none", use_cpu=True, bf16=False, max_length=None)
+    trainer = SFTTrainer(model, asked, train_dataset=train, processing_class=tokenizer)
+    prepared = trainer.train_dataset["input_ids"][:]
+    for ids, example in zip(prepared, rows_of(built)["train"], strict=True):
+        assert tokenizer.decode(ids) == tokenizer.apply_chat_template(chat_of(example), tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("format", "told"),
+    [
+        ("alpaca", {"columns": {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}}),
+        (
+            "sharegpt",
+            {
+                "formatting": "sharegpt",
+                "columns": {"messages": "conversations", "system": "system"},
+                "tags": {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"},
+            },
+        ),
+    ],
+)
+def test_dataset_info_declares_every_file_and_its_columns(
+    tmp_path: Path, built: Ref, format: Any, told: dict[str, Any]
+) -> None:
+    """As LLaMA-Factory's data/README.md documents the keys."""
+    dataset.export(built, tmp_path / "out", format)
+    info = json.loads((tmp_path / "out" / "dataset_info.json").read_text())
+    assert info == {f"opstune_{split}": {"file_name": f"{split}.jsonl", **told} for split in SPLITS}
+    for entry in info.values():
+        rows = lines(tmp_path / "out" / entry["file_name"])
+        assert all(set(entry["columns"].values()) <= set(row) for row in rows)
+
+
+_READ = """
+import json, sys
+from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+from llamafactory.hparams import DataArguments, ModelArguments, get_train_args
+from transformers import AutoTokenizer
+
+folder, base, out = sys.argv[1:]
+model, data, training, _, _ = get_train_args({
+    "model_name_or_path": base, "template": "chatml", "stage": "sft", "do_train": True, "finetuning_type": "lora",
+    "dataset": "opstune_train", "dataset_dir": folder, "output_dir": out, "cutoff_len": 4096, "use_cpu": True,
+    "report_to": "none", "overwrite_cache": True,
+})
+tokenizer = AutoTokenizer.from_pretrained(base)
+template = get_template_and_fix_tokenizer(tokenizer, data)
+read = get_dataset(template, model, data, training, stage="sft", tokenizer=tokenizer)["train_dataset"]
+rows = [[tokenizer.decode(row["input_ids"]), tokenizer.decode([i for i in row["labels"] if i >= 0])] for row in read]
+print("READ" + json.dumps(rows))
+"""
+
+
+@pytest.mark.parametrize("format", ["alpaca", "sharegpt"])
+def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any) -> None:
     python = os.environ.get(LLAMA_FACTORY)
     if not python:
         pytest.skip(

@@ -8,12 +8,18 @@ OpstuneError
 │   └── IntegrityError     a file is not what its manifest or signature says
 ├── OutsideError           a service or machine outside opstune; a retry may help
 │   ├── ServiceDown        refused, timed out, half an answer
-│   └── Throttled          asked to slow down
+│   ├── Throttled          asked to slow down
+│   └── DiskFull           space may be freed; a retry resumes
 ├── TrainingError          the run itself
-│   ├── OutOfMemory        a retry with half the batch may help
+│   ├── OutOfMemory        of the GPU; a retry takes half the batch
+│   │   ├── OutOfHostMemory     of the machine; the same rule
+│   │   └── OneExampleTooLarge  there is no smaller batch: a person has to act
 │   ├── TrainerKilled      a retry resumes from the last complete checkpoint
-│   ├── DriverFault        the GPU or its driver failed; a retry takes another one where there is one
-│   ├── Diverged           the loss is NaN or runs away
+│   │   └── TrainerStopped      by a person, who starts it again or does not
+│   ├── Diverged           the loss is NaN or runs away; one retry, at half the learning rate
+│   │   └── DivergedAgain       at half the rate too: a person has to act
+│   ├── DriverFault        the GPU, its driver or NCCL; one retry, on another device where there is one
+│   │   └── DriverFaultAgain    a person has to act
 │   └── TrainerFailed      the trainer died of a bug
 ├── EvaluationError        a model could not be measured, so nobody may judge it
 └── ExportError            a model could not be turned into what ships
@@ -29,10 +35,15 @@ from typing import ClassVar
 
 
 class OpstuneError(Exception):
-    """A fault told to a person: what, where, what to do."""
+    """A fault told to a person: what, where, what to do.
+
+    Where a stage knows them, ``saved`` says what is not lost, and ``again`` what another attempt would do.
+    """
 
     code: ClassVar[str] = "opstune"
     retryable: ClassVar[bool] = False
+    saved: str = ""
+    again: str = ""
 
     def __init__(self, what: str, where: str = "", todo: str = "") -> None:
         super().__init__(what, where, todo)
@@ -43,7 +54,7 @@ class OpstuneError(Exception):
     def __str__(self) -> str:
         sentence = f"{self.what} ({self.where})" if self.where else self.what
         sentence = sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
-        return f"{sentence} {self.todo}".strip()
+        return " ".join(part for part in (sentence, self.saved, self.again, self.todo) if part)
 
 
 class InputError(OpstuneError):
@@ -82,6 +93,10 @@ class Throttled(OutsideError):
     seconds: float | None = None
 
 
+class DiskFull(OutsideError):
+    code = "disk-full"
+
+
 class TrainingError(OpstuneError):
     code = "training"
 
@@ -91,9 +106,36 @@ class OutOfMemory(TrainingError):
     retryable = True
 
 
+class OutOfHostMemory(OutOfMemory):
+    code = "out-of-host-memory"
+
+
+class OneExampleTooLarge(OutOfMemory):
+    code = "one-example-too-large"
+    retryable = False
+
+
 class TrainerKilled(TrainingError):
     code = "trainer-killed"
     retryable = True
+
+
+class TrainerStopped(TrainerKilled):
+    code = "trainer-stopped"
+    retryable = False
+
+
+class Diverged(TrainingError):
+    """``sound`` is the last step at which nothing was wrong yet, where that is known."""
+
+    code = "diverged"
+    retryable = True
+    sound: int | None = None
+
+
+class DivergedAgain(Diverged):
+    code = "diverged-again"
+    retryable = False
 
 
 class DriverFault(TrainingError):
@@ -101,8 +143,9 @@ class DriverFault(TrainingError):
     retryable = True
 
 
-class Diverged(TrainingError):
-    code = "diverged"
+class DriverFaultAgain(DriverFault):
+    code = "driver-fault-again"
+    retryable = False
 
 
 class TrainerFailed(TrainingError):

@@ -18,9 +18,17 @@ def _again(error: type[errors.OpstuneError], seconds: int, reason: str) -> Retry
 
 # The first rule that fits wins, so the narrow ones stand before the broad.
 RULES: Final = [
+    RetryRule(
+        [errors.OneExampleTooLarge, errors.DivergedAgain, errors.DriverFaultAgain],
+        RetryAction.FAIL,
+        reason="What may be tried by itself was tried: a person has to act.",
+    ),
+    RetryRule(errors.TrainerStopped, RetryAction.FAIL, reason="A person stopped it."),
     _again(errors.OutOfMemory, 10, "Out of memory: tried again with half the batch."),
     _again(errors.TrainerKilled, 5, "The trainer was killed: it goes on from the last complete checkpoint."),
-    _again(errors.DriverFault, 30, "The GPU or its driver failed: tried again on another one where there is one."),
+    _again(errors.Diverged, 10, "The loss diverged: tried once more, from the last good checkpoint at half the rate."),
+    _again(errors.DriverFault, 30, "The GPU or its driver failed: tried once more, on another if there is one."),
+    _again(errors.DiskFull, 600, "The disk is full: tried again when there was time to free some space."),
     _again(errors.Throttled, 60, "The service asked to slow down."),
     _again(errors.OutsideError, 20, "A service outside opstune failed; it may be back soon."),
     RetryRule(errors.OpstuneError, RetryAction.FAIL, reason="Trying again cannot help: a person has to act."),

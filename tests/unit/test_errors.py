@@ -25,6 +25,14 @@ def test_codes_are_unique() -> None:
     assert len(codes) == len(set(codes))
 
 
-def test_only_outside_faults_memory_kills_and_drivers_may_be_retried() -> None:
+def test_what_was_saved_and_what_comes_next_survive_pickling_and_stand_in_the_sentence() -> None:
+    error = errors.OutOfMemory("a thing broke", "here", "Mend it.")
+    error.saved, error.again = "Step 10 is saved.", "A retry takes half."
+    assert str(error) == "a thing broke (here). Step 10 is saved. A retry takes half. Mend it."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_only_faults_that_another_attempt_may_mend_are_retried() -> None:
     retryable = {cls.__name__ for cls in _tree(errors.OpstuneError) if cls.retryable}
-    assert retryable == {"OutsideError", "ServiceDown", "Throttled", "OutOfMemory", "TrainerKilled", "DriverFault"}
+    outside = {"OutsideError", "ServiceDown", "Throttled", "DiskFull"}
+    assert retryable == outside | {"OutOfMemory", "OutOfHostMemory", "TrainerKilled", "Diverged", "DriverFault"}

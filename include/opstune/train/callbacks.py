@@ -1,4 +1,7 @@
-"""What happens at a step of a training: checkpoints are sealed, a runaway loss is stopped, progress is told."""
+"""What happens at a step of a training: a runaway loss is stopped, checkpoints are sealed, progress is told.
+
+What must survive a resume is read back from the trainer's history of losses, which every checkpoint holds.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,11 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
     def __init__(self, spec: Spec, tell: Tell) -> None:
         self._spec, self._tell = spec, tell
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
+    ) -> None:
+        if name := _poisoned(model, optimizer):
+            raise Diverged(f"after step {state.global_step} {name} holds what is no number")
         made = checkpoints.place(Path(args.output_dir), state.global_step)
         checkpoints.seal(made, self._spec.checkpoints, state.global_step)
         checkpoints.keep_last(self._spec.checkpoints, self._spec.keep_checkpoints)
@@ -42,21 +49,60 @@ class Lookout(TrainerCallback):  # type: ignore[misc]
     def __init__(self) -> None:
         self._first: list[float] = []
         self._smoothed = 0.0
+        self._sound = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for entry in state.log_history:
+            if "loss" in entry:
+                self._look(int(entry["step"]), float(entry["loss"]))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         if "loss" not in logs:
             return
         loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise Diverged(f"the loss is {loss} and its gradient {norm:.3g}")
+            raise self._diverged(f"the loss is {loss} and its gradient {norm:.3g}")
+        self._look(state.global_step, loss)
+
+    def _look(self, step: int, loss: float) -> None:
         if len(self._first) < _SMOOTHED_OVER:
             self._first.append(loss)
             self._smoothed = sum(self._first) / len(self._first)
-            return
-        self._smoothed += (loss - self._smoothed) / _SMOOTHED_OVER
+        else:
+            self._smoothed += (loss - self._smoothed) / _SMOOTHED_OVER
         start = sum(self._first) / len(self._first)
-        if self._smoothed > max(start + RUNAWAY_NATS, start * RUNAWAY_FACTOR):
-            raise Diverged(f"the loss has risen from {start:.3f} to {self._smoothed:.3f}")
+        rise, limit = self._smoothed - start, max(RUNAWAY_NATS, start * (RUNAWAY_FACTOR - 1))
+        if rise > limit:
+            raise self._diverged(f"the loss has risen from {start:.3f} to {self._smoothed:.3f}")
+        if rise <= limit / 2:  # half way up a checkpoint is whole, and no good to go on from
+            self._sound = step
+
+    def _diverged(self, what: str) -> Diverged:
+        error = Diverged(what)
+        error.sound = self._sound
+        return error
+
+
+class HalvedRate(TrainerCallback):  # type: ignore[misc]
+    """Halves what is left of the schedule, once for each time that the loss diverged before."""
+
+    def __init__(self, spec: Spec, tell: Tell) -> None:
+        self._spec, self._tell = spec, tell
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **kwargs: Any
+    ) -> None:
+        peak = self._spec.peak_rate
+        for group in optimizer.param_groups:
+            group["lr"] *= peak / group["initial_lr"]  # 1, where the checkpoint is of an attempt at this rate
+            group["initial_lr"] = peak
+        lr_scheduler.base_lrs = [peak for _ in lr_scheduler.base_lrs]
+        lr_scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+        for halving in self._spec.halvings:
+            text = (
+                f"From step {halving.since} on at half the learning rate: at step {halving.diverged_at} {halving.why}."
+            )
+            self._tell("note", text=text)
 
 
 class TellProgress(TrainerCallback):  # type: ignore[misc]
@@ -97,6 +143,18 @@ class TellProgress(TrainerCallback):  # type: ignore[misc]
             }
         )
         self._tell("progress", **vars(progress))
+
+
+def _poisoned(model: Any, optimizer: Any) -> str | None:
+    """The first of the weights that are learnt, or of the optimiser's moments, with a number that is none."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            return str(name)
+    for moments in optimizer.state.values():
+        for name, value in moments.items():
+            if torch.is_tensor(value) and value.is_floating_point() and not torch.isfinite(value).all():
+                return f"the optimiser's {name}"
+    return None
 
 
 def _memory_mb() -> float:

@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from opstune.errors import TrainerFailed
+from opstune.errors import Diverged, TrainerFailed
 from opstune.train import backends, failures, launch, progress
 from opstune.train.launch import Rank
 from opstune.train.progress import Tell
@@ -37,11 +37,13 @@ def main(spec_file: Path) -> int:
         with _Alone(spec.work) if rank.speaks else nullcontext():
             backends.get(spec.backend)(spec, tell)
     except Exception as error:
-        traceback.print_exc()
-        if told := failures.from_exception(error):
-            tell("failed", kind=type(told).__name__, what=told.what, where=told.where, todo=told.todo)
-            return failures.TOLD
-        return 1
+        told = failures.from_exception(error)
+        if told:
+            sound = told.sound if isinstance(told, Diverged) else None
+            tell("failed", kind=type(told).__name__, what=told.what, where=told.where, todo=told.todo, sound=sound)
+        with suppress(OSError):  # the log may stand on the disk that is full
+            traceback.print_exc()
+        return failures.TOLD if told else 1
     return 0
 
 

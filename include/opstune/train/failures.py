@@ -1,6 +1,6 @@
-"""How a training broke, in words: from an exception in the child, or from its exit and last output, to the error tree.
+"""Which kind of failure a training met: from an exception in the child, or from its exit and last output.
 
-Every sentence says what broke, at which step, what was saved, what happens next and what a person can do.
+What was saved and what comes next is ``story``'s, and what an earlier attempt changes about it ``attempts``'.
 """
 
 from __future__ import annotations
@@ -9,54 +9,49 @@ import errno
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from opstune.errors import (
-    Diverged,
-    InputError,
+    ConfigError,
+    DiskFull,
+    DriverFault,
     OpstuneError,
+    OutOfHostMemory,
     OutOfMemory,
-    OutsideError,
     TrainerFailed,
     TrainerKilled,
+    TrainerStopped,
 )
 from opstune.train.memory import Memory
 
 #: The child's exit status when it has told its own failure.
 TOLD = 3
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|MemoryError|std::bad_alloc", re.I
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# What accelerate's launcher, itself alive, says of a process of its own that a signal ended.
+_OF_A_WORKER = re.compile(r"exitcode\s*:\s*(-\d+)\b")
+
+_HOST_MEMORY = re.compile(
+    r"can't allocate memory|Cannot allocate memory|not enough memory: you tried|\bMemoryError\b|std::bad_alloc"
 )
-_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error 28\b", re.I)
-_LAST_LINES = 10
-
-
-@dataclass(frozen=True)
-class Story:
-    """How far a training came. ``saved`` is the last complete checkpoint's step; ``left`` is what may be tried next."""
-
-    step: int = 0
-    of: int = 0
-    saved: int | None = None
-    batch_size: int = 1
-    memory: Memory | None = None
-    last_lines: Sequence[str] = field(default=())
-    stopped: bool = False
-    log: Path | None = None
-
-    @property
-    def at(self) -> str:
-        return f"at step {self.step} of {self.of}" if self.step else "before the first step"
-
-    @property
-    def kept(self) -> str:
-        return f"The checkpoint of step {self.saved} is saved." if self.saved else "No checkpoint was saved yet."
-
-    @property
-    def next(self) -> str:
-        return f"A retry resumes from step {self.saved}." if self.saved else "A retry starts from the first step."
+_GPU_MEMORY = re.compile(r"out of memory|OutOfMemoryError|cudaErrorMemoryAllocation|STATUS_ALLOC_FAILED", re.I)
+# torch writes checkpoints with a writer of its own, which says no more than that a write failed.
+_DISK_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|os error 28\b|PytorchStreamWriter failed|inline_container\.cc", re.I
+)
+_DRIVER = re.compile(
+    r"CUDA error:|CUDA driver|NVIDIA driver|NVML|\bNCCL\b|nccl[A-Z]\w*Error|\bXid\b|no kernel image|cuDNN error"
+    r"|CUBLAS_STATUS|CUDNN_STATUS|no CUDA-capable device|unspecified launch failure"
+)
+# An index out of its range stops a kernel: that is the program's fault and not the device's.
+_NOT_DRIVER = re.compile(r"device-side assert")
+_NO_BASE = re.compile(
+    r"no file named [\w.*, ]*(safetensors|config|bin)|does not appear to have a file named|is not a local folder"
+    r"|Can't load (the (model|configuration|tokenizer)|tokenizer|config)|OfflineModeIsEnabled|LocalEntryNotFoundError"
+    r"|SafetensorError.*(header|deserializ)",
+    re.I,
+)
 
 
 def from_exception(error: BaseException) -> OpstuneError | None:
@@ -64,72 +59,70 @@ def from_exception(error: BaseException) -> OpstuneError | None:
     for cause in _chain(error):
         if isinstance(cause, OpstuneError):
             return cause
-        text = f"{type(cause).__name__}: {cause}"
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return OutsideError("the disk is full")
-        if isinstance(cause, MemoryError) or _OUT_OF_MEMORY.search(text):
-            return OutOfMemory("out of memory")
-        if _DISK_FULL.search(text):
-            return OutsideError("the disk is full")
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return DiskFull("the disk is full")
+        if isinstance(cause, MemoryError):
+            return OutOfHostMemory("the machine ran out of memory")
+        if known := _from_text(f"{type(cause).__name__}: {cause}"):
+            return known
     return None
 
 
-def from_event(event: dict[str, Any], story: Story) -> OpstuneError:
+def from_event(event: dict[str, Any]) -> OpstuneError:
     """The error that a child told before it ended."""
     kinds = {kind.__name__: kind for kind in _subclasses(OpstuneError)}
     kind = kinds.get(str(event.get("kind")), TrainerFailed)
-    return explain(kind(str(event["what"]), str(event.get("where", "")), str(event.get("todo", ""))), story)
+    return kind(str(event["what"]), str(event.get("where", "")), str(event.get("todo", "")))
 
 
-def from_exit(code: int, story: Story) -> OpstuneError:
+def from_exit(
+    code: int, last_lines: Sequence[str], memory: Memory | None = None, stopped: bool = False
+) -> OpstuneError:
     """The error of a child that ended without a word, from its exit code, its last output and the machine's memory.
 
-    A negative code is the signal that ended it, as ``subprocess`` has it.
+    A negative code is the signal that ended it, as ``subprocess`` has it; a shell or a container adds 128 to it.
     """
-    tail = "\n".join(story.last_lines)
-    if story.stopped:
-        return explain(TrainerKilled("the trainer was stopped on request"), story)
-    if -code == signal.SIGKILL and story.memory and story.memory.short:
-        return explain(OutOfMemory("the machine ran out of memory and killed the trainer (signal 9)"), story)
-    if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 137, 143):
-        number = -code if code < 0 else code - 128
-        return explain(TrainerKilled(f"the trainer was killed (signal {number})"), story)
-    if _OUT_OF_MEMORY.search(tail):
-        return explain(OutOfMemory("out of memory"), story)
-    if _DISK_FULL.search(tail):
-        return explain(OutsideError("the disk is full"), story)
+    if stopped:
+        return TrainerStopped("the trainer was stopped on request")
+    number = _signal_of(code, last_lines)
+    if number == signal.SIGKILL and memory and memory.short:
+        return OutOfHostMemory(f"the machine ran out of memory and killed the trainer (signal 9; {memory})")
+    if number in _KILLS:
+        return TrainerKilled(f"the trainer was killed (signal {number})")
+    said = [text.strip() for text in last_lines if text.strip() and "warning" not in text.lower()]
+    for text in reversed(said):
+        if known := _from_text(text):
+            return known
+    if code == 0:
+        return TrainerFailed("the trainer ended without a result")
     died = f"died of signal {-code}" if code < 0 else f"ended with exit code {code}"
-    last = next((text.strip() for text in reversed(story.last_lines) if text.strip()), "")
-    return explain(TrainerFailed(f"the trainer {died}{f': {last}' if last else ''}"), story)
+    return TrainerFailed(f"the trainer {died}{f': {said[-1]}' if said else ''}")
 
 
-def explain(error: OpstuneError, story: Story) -> OpstuneError:
-    """The same error, told whole: step, what was saved, what happens next, what to do."""
-    what = f"{error.what.rstrip('.')}, {story.at}"
-    where = str(story.log) if story.log else error.where
-    if isinstance(error, OutOfMemory):
-        if story.batch_size == 1:
-            advice = "Not even one example at a time fits: lower max_length or the rank, or take a larger machine."
-            return TrainerFailed(what, where, f"{story.kept} A retry would end the same way. {advice}")
-        advice = f"{story.next} It uses half the batch and twice the accumulation, so the result is the same."
-        return OutOfMemory(what, where, f"{story.kept} {advice} If it happens again, lower batch_size in the profile.")
-    if isinstance(error, TrainerKilled):
-        advice = "If nobody stopped it, look at the machine's own log."
-        return TrainerKilled(what, where, f"{story.kept} {story.next} {advice}")
-    if isinstance(error, Diverged):
-        advice = "It is not retried, since it would diverge again: lower the learning rate, or look at the newest data."
-        return Diverged(what, where, f"{story.kept} {advice}")
-    if isinstance(error, TrainerFailed):
-        tail = "".join(f"\n  {text}" for text in story.last_lines[-_LAST_LINES:])
-        bug = f"This is a bug or a broken installation, so it is not retried; the last lines were:{tail}"
-        advice = error.todo or bug
-        return TrainerFailed(what, where, f"{story.kept} {advice}")
-    if isinstance(error, InputError):
-        return type(error)(error.what, error.where, error.todo)
-    if isinstance(error, OutsideError):
-        advice = error.todo or "Free some space, then clear the task."
-        return type(error)(what, where, f"{story.kept} {story.next} {advice}")
-    return type(error)(what, where, f"{story.kept} {error.todo}".strip())
+def _from_text(text: str) -> OpstuneError | None:
+    """What a line of an error says, where it is none of the trainer's own."""
+    if _HOST_MEMORY.search(text):
+        return OutOfHostMemory("the machine ran out of memory")
+    if _GPU_MEMORY.search(text):
+        return OutOfMemory("the GPU ran out of memory")
+    if _DISK_FULL.search(text):
+        return DiskFull("the disk is full")
+    if _DRIVER.search(text) and not _NOT_DRIVER.search(text):
+        return DriverFault(f"the GPU or its driver failed: {text.splitlines()[0][:200]}")
+    if _NO_BASE.search(text):
+        todo = "Fetch the base again, whole, or correct `base` in the profile."
+        return ConfigError(f"the base model cannot be read: {text.splitlines()[0][:200]}", "base model", todo)
+    return None
+
+
+def _signal_of(code: int, last_lines: Sequence[str]) -> int:
+    """The signal that ended the trainer, 0 where none did."""
+    if code < 0:
+        return -code
+    if code > 128:
+        return code - 128
+    told = [int(found[1]) for text in last_lines if (found := _OF_A_WORKER.search(text))]
+    return -told[-1] if told else 0
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -21,6 +21,12 @@ class Memory:
     rss: int
     oom_kills: int = 0
 
+    def __str__(self) -> str:
+        left = (
+            f"{self.available / 1e9:.1f} of {self.total / 1e9:.1f} GB were left, the trainer held {self.rss / 1e9:.1f}"
+        )
+        return f"{left}; the kernel had killed for memory" if self.oom_kills else left
+
     @property
     def short(self) -> bool:
         return self.oom_kills > 0 or self.available < _SHORT * self.total
@@ -34,17 +40,21 @@ class MemoryWatch:
         self._kills_before = _oom_kills()
         self._looked = 0.0
 
-    def look(self, pid: int) -> None:
-        if time.monotonic() - self._looked < 1.0:
+    def look(self, pid: int, now: bool = False) -> None:
+        """Take a look, unless the last one is less than a second old; ``now`` takes it in any case."""
+        if not now and time.monotonic() - self._looked < 1.0:
             return
         self._looked = time.monotonic()
         try:
             rss = psutil.Process(pid).memory_info().rss
         except psutil.Error:
-            rss = 0  # gone, or a zombie: what the kernel counted still says why
+            rss = 0
         free = psutil.virtual_memory()
-        low = min(free.available, self.seen.available) if self.seen and not rss else free.available
-        self.seen = Memory(low, free.total, rss, _oom_kills() - self._kills_before)
+        kills = _oom_kills() - self._kills_before
+        if rss or self.seen is None:
+            self.seen = Memory(free.available, free.total, rss, kills)
+        else:  # gone, or a zombie: its memory is free again, and what the kernel counted still says why
+            self.seen = replace(self.seen, available=min(free.available, self.seen.available), oom_kills=kills)
 
 
 def _oom_kills() -> int:

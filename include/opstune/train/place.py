@@ -81,6 +81,7 @@ class Here:
                     self._end()
                 _listen(self._process, hear, watch)
                 code = self._process.wait()
+                watch.look(self._process.pid, now=True)  # the kernel's kill may have come since the last one
             finally:
                 self._end()
         return Ended(code, watch.seen)

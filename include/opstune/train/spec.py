@@ -10,6 +10,16 @@ from pydantic import BaseModel, ConfigDict
 from opstune.train.profiles import Attention, Backend, Freeze, Lora, Method
 
 
+class Halving(BaseModel):
+    """The loss diverged at a step, and the training went on from ``since``, 0 for its start, at half the rate."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    diverged_at: int
+    since: int
+    why: str
+
+
 class Spec(BaseModel):
     """One training. ``asked`` is the fingerprint of everything that decides the result."""
 
@@ -32,6 +42,7 @@ class Spec(BaseModel):
     epochs: float
     max_steps: int | None
     learning_rate: float
+    halvings: tuple[Halving, ...] = ()
     schedule: str
     warmup: float
     weight_decay: float
@@ -57,6 +68,11 @@ class Spec(BaseModel):
     def effective_batch(self) -> int:
         """Examples of one optimiser step, whatever fits into memory at once."""
         return self.batch_size * self.accumulation
+
+    @property
+    def peak_rate(self) -> float:
+        """The learning rate that the schedule is a share of, halved for each time that the loss diverged."""
+        return float(self.learning_rate * 0.5 ** len(self.halvings))
 
     @property
     def checkpoints(self) -> Path:

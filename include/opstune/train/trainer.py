@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import shutil
 import sys
-from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.errors import OpstuneError, OutOfMemory, TrainerFailed
+from opstune.errors import OpstuneError
 from opstune.settings import TrainSettings
-from opstune.train import checkpoints, failures, progress
-from opstune.train.failures import Story
-from opstune.train.memory import Memory
+from opstune.train import attempts, checkpoints, failures, progress
+from opstune.train.attempts import Attempts
+from opstune.train.followed import Followed
 from opstune.train.place import Here, Place
 from opstune.train.preflight import TRAINING_FILE, parent_ref, parent_sha256, preflight
 from opstune.train.profiles import Profile, base_folder, base_sha256
 from opstune.train.progress import Progress
 from opstune.train.spec import Spec, split_batch
+from opstune.train.story import Story, explain
 
 log = logging.getLogger(__name__)
 
 _LOG = "trainer.log"
-_STATE = "state.json"
 #: Nothing is fetched from or told to a hub: TRL and transformers would do both.
 _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -90,15 +88,17 @@ class Trainer:
         checkpoint there. Counts: steps, tokens (real ones, without padding), loss (mean of the last ten steps).
 
         Raises:
-            OutOfMemory, TrainerKilled: asking again helps, and resumes.
-            Diverged, TrainerFailed, DataError, ConfigError, IntegrityError: asking again does not.
-            OutsideError: the disk is full.
+            OutOfMemory, TrainerKilled, Diverged, DriverFault, DiskFull: asking again may help, and resumes.
+            OneExampleTooLarge, TrainerStopped, DivergedAgain, DriverFaultAgain, TrainerFailed, InputError: it does not.
         """
         self.check()
         asked = self._asked()
         inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
         kind = "hosted" if self._profile.hosted else "adapter"
-        ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
+        try:
+            ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
+        except OSError as error:
+            raise self._outside_the_child(error) from error
         if not self._profile.hosted:  # what was begun at a provider is known by its work folder alone
             self._tidy()
         return ref
@@ -132,42 +132,22 @@ class Trainer:
         }
 
     def _make(self, partial: Path, asked: Mapping[str, Any]) -> dict[str, float]:
-        state = self._open_work(artifacts.fingerprint(asked))
-        spec = self._spec(asked, state)
+        left = attempts.take_up(self.work, artifacts.fingerprint(asked))
+        spec = self._spec(asked, left)
         if not spec.finished.is_dir():
             artifacts.write_text(self.work / "spec.json", spec.model_dump_json(indent=1))
-            try:
-                self._follow(spec)
-            except OutOfMemory:
-                self._write_state({**state, "largest_batch": spec.batch_size // 2})
-                raise
+            self._follow(spec, left)
         shutil.copytree(spec.finished, partial, dirs_exist_ok=True)
         facts = json.loads((partial / "training.json").read_text())
         return {name: float(facts[name]) for name in ("steps", "tokens", "loss") if facts[name] is not None}
 
-    def _open_work(self, asked: str) -> dict[str, Any]:
-        """The state that earlier attempts left; the work of another request is thrown away."""
-        try:
-            state: dict[str, Any] = json.loads((self.work / _STATE).read_text())
-        except (OSError, ValueError):
-            state = {}
-        if state.get("asked") != asked:
-            shutil.rmtree(self.work, ignore_errors=True)
-            self.work.mkdir(parents=True)
-            state = {"asked": asked}
-            self._write_state(state)
-        return state
-
-    def _write_state(self, state: Mapping[str, Any]) -> None:
-        artifacts.write_text(self.work / _STATE, json.dumps(state, indent=1))
-
-    def _spec(self, asked: Mapping[str, Any], state: Mapping[str, Any]) -> Spec:
+    def _spec(self, asked: Mapping[str, Any], left: Attempts) -> Spec:
         """The profile with this run's settings in it, and no more examples at once than fitted before."""
         profile, settings = self._profile, self._settings
         rate, epochs = profile.learning_rate, profile.epochs
         if self._parent is not None:
             rate, epochs = rate * profile.incremental.learning_rate_factor, profile.incremental.epochs
-        largest = min(profile.batch_size, int(state.get("largest_batch", profile.batch_size)))
+        largest = min(profile.batch_size, left.largest_batch or profile.batch_size)
         batch, accumulation = split_batch(profile.effective_batch, largest)
         if batch < profile.batch_size:
             log.warning("Memory was short before: %d x %d examples a step, %d at once.", batch, accumulation, batch)
@@ -184,7 +164,7 @@ class Trainer:
             "optimiser",
         }
         return Spec(
-            asked=str(state["asked"]),
+            asked=left.asked,
             base=Path(profile.base) if profile.hosted else base_folder(profile),
             base_name=profile.base_name,
             base_sha256=asked["base_sha256"],
@@ -197,6 +177,7 @@ class Trainer:
             epochs=settings.epochs or epochs,
             max_steps=settings.max_steps,
             learning_rate=settings.learning_rate or rate,
+            halvings=left.halvings,
             batch_size=batch,
             accumulation=accumulation,
             activation_checkpointing=profile.activation_checkpointing,
@@ -209,34 +190,32 @@ class Trainer:
             **{name: getattr(profile, name) for name in shared},
         )
 
-    def _follow(self, spec: Spec) -> None:
-        """Start the child and follow it to its end; ``heard`` holds the last event of each kind."""
-        if self._stopped:
-            raise failures.from_exit(-15, self._story(spec, {}, None))
-        heard: dict[str, Any] = {}
+    def _follow(self, spec: Spec, left: Attempts) -> None:
+        """Start the child and follow it to its end."""
+        followed = Followed(spec, self.work / _LOG)
 
         def hear(text: str) -> None:
             if event := progress.read(text):
-                heard[event["event"]] = event
+                followed.hear(event)
                 self._tell(event)
 
         command = [*self.command, str(self.work / "spec.json")]
-        ended = self._place.run(command, {**_ENVIRONMENT, **self._environment}, self.work / _LOG, hear)
+        try:
+            if self._stopped:
+                raise KeyboardInterrupt
+            ended = self._place.run(command, {**_ENVIRONMENT, **self._environment}, self.work / _LOG, hear)
+        except KeyboardInterrupt as error:
+            raise followed.stopped() from error
         if ended.code == 0 and spec.finished.is_dir():
             return
-        story = self._story(spec, heard, ended.memory)
-        error: OpstuneError
-        if ended.cause:
-            error = failures.explain(ended.cause, story)
-        elif ended.code == failures.TOLD and "failed" in heard:
-            error = failures.from_event(heard["failed"], story)
-        elif ended.code == 0:
-            error = failures.explain(TrainerFailed("the trainer ended without a result"), story)
-        else:
-            error = failures.from_exit(ended.code, story)
-        for text in story.last_lines[-10:]:
-            log.error("  trainer: %s", text)
-        raise error
+        raise followed.broke(ended, left, self._stopped, 1)
+
+    def _outside_the_child(self, error: OSError) -> OSError | OpstuneError:
+        """A disk that was full before the child began, or when its result was put in place."""
+        told = failures.from_exception(error)
+        found = checkpoints.last_complete(self.work / "checkpoints")
+        saved = found[0] if found else 0
+        return explain(told, Story(step=saved, saved=saved, log=self.work / _LOG)) if told else error
 
     def _tell(self, event: dict[str, Any]) -> None:
         facts = {name: value for name, value in event.items() if name != "event"}
@@ -250,21 +229,6 @@ class Trainer:
             case "saved":
                 log.debug("checkpoint of step %d saved", facts["step"])
 
-    def _story(self, spec: Spec, heard: Mapping[str, Any], memory: Memory | None) -> Story:
-        begun, at, saved = heard.get("begins", {}), heard.get("progress", {}), heard.get("saved", {})
-        found = checkpoints.last_complete(spec.checkpoints)
-        file = self.work / _LOG
-        return Story(
-            step=max(int(event.get("step", 0)) for event in (begun, at, saved)),
-            of=int(begun.get("of", 0)),
-            saved=found[0] if found else None,
-            batch_size=spec.batch_size,
-            memory=memory,
-            last_lines=_last_lines(file),
-            stopped=self._stopped,
-            log=file,
-        )
-
     def _tidy(self) -> None:
         """Keep the log of a finished training, and nothing else of its work."""
         for path in self.work.iterdir() if self.work.is_dir() else ():
@@ -272,9 +236,3 @@ class Trainer:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _LOG:
                 path.unlink()
-
-
-def _last_lines(file: Path) -> list[str]:
-    """The end of the child's log: as much as a traceback takes."""
-    with file.open(errors="replace") if file.is_file() else io.StringIO() as lines:
-        return [text.rstrip() for text in deque(lines, maxlen=40)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -219,15 +220,65 @@ NOISY = [1.0, 3.0] * 20
     ("losses", "runs_away"), [(RISING, True), (SMALL, False), (NOISY, False)], ids=["rising", "small", "noisy"]
 )
 def test_a_loss_runs_away_when_it_stays_high(losses: list[float], runs_away: bool) -> None:
-    lookout = Lookout()
-    found = False
-    for loss in losses:
+    assert (look(Lookout(), losses) is not None) is runs_away
+
+
+def look(lookout: Lookout, losses: list[float], before: int = 0) -> Diverged | None:
+    for step, loss in enumerate(losses, before + 1):
         try:
-            lookout.on_log(None, None, None, {"loss": loss, "grad_norm": 1.0})
-        except Diverged:
-            found = True
-            break
-    assert found is runs_away
+            lookout.on_log(None, SimpleNamespace(global_step=step), None, {"loss": loss, "grad_norm": 1.0})
+        except Diverged as error:
+            return error
+    return None
+
+
+def test_what_is_saved_while_the_loss_rises_is_not_sound() -> None:
+    assert (error := look(Lookout(), RISING)) and error.sound == 11  # the second of the high losses is half way up
+    assert (error := look(Lookout(), [1.0] * 15 + [float("nan")])) and error.sound == 15
+
+
+def test_a_resumed_lookout_knows_the_losses_before() -> None:
+    resumed = Lookout()
+    history = [{"loss": loss, "step": step} for step, loss in enumerate(RISING[:12], 1)]
+    resumed.on_train_begin(None, SimpleNamespace(log_history=history), None)
+    whole, rest = look(Lookout(), RISING), look(resumed, RISING[12:], before=12)
+    assert whole and rest and (str(whole), whole.sound) == (str(rest), rest.sound)
+
+
+class SpoilAfter(TrainerCallback):
+    """Puts a NaN into the weights when a step's loss was already found good."""
+
+    def on_log(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if state.global_step == 4:
+            next(p for p in model.parameters() if p.requires_grad).data[0, 0] = float("nan")
+
+
+def test_a_checkpoint_of_weights_that_are_no_numbers_is_not_kept(tmp_path: Path, base: Path, profile: Profile) -> None:
+    spec = make_spec(tmp_path / "work", base, profile)
+    told = Told()
+    with pytest.raises(Diverged, match=r"after step 4 .*lora_A.* no number"):
+        trl.run(spec, told, [SpoilAfter()])
+    assert told.steps("saved") == [2]
+    assert [path.name for path in spec.work.rglob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_after_a_divergence_the_rest_of_the_schedule_is_halved(tmp_path: Path, base: Path, profile: Profile) -> None:
+    whole, broken = (make_spec(tmp_path / name, base, profile) for name in ("whole", "broken"))
+    trl.run(whole, Told())
+    with pytest.raises(KeyError):
+        trl.run(broken, Told(), [Break(5, KeyError("bug"))])
+    halving = {"diverged_at": 5, "since": 4, "why": "the loss is nan"}
+    halved = Spec.model_validate({**broken.model_dump(), "halvings": [halving]})
+    told = Told()
+    with pytest.raises(KeyError):
+        trl.run(halved, told, [Break(7, KeyError("bug"))])
+    trl.run(halved, told)  # from a checkpoint that was saved at the halved rate: not halved twice
+    full, half = ([point["learning_rate"] for point in facts(spec)["curve"]] for spec in (whole, halved))
+    assert half == [*full[:4], *(rate / 2 for rate in full[4:])]
+    assert facts(halved)["settings"]["halvings"] == [halving]
+    assert "From step 4 on at half the learning rate: at step 5 the loss is nan." in [
+        note["text"] for note in told if note["event"] == "note"
+    ]
 
 
 def test_the_fused_layers_gradients_are_its_derivatives() -> None:

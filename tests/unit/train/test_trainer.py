@@ -23,6 +23,7 @@ from opstune.errors import (
     DataError,
     Diverged,
     IntegrityError,
+    OneExampleTooLarge,
     OutOfMemory,
     OutsideError,
     TrainerFailed,
@@ -113,7 +114,7 @@ def test_memory_that_ran_out_halves_the_batch_next_time(stand_in: Make) -> None:
             trainer.run()
         spec = json.loads((trainer.work / "spec.json").read_text())
         assert (spec["batch_size"], spec["accumulation"]) == (batch, accumulation)
-    with pytest.raises(TrainerFailed, match="Not even one example"):
+    with pytest.raises(OneExampleTooLarge, match="no smaller batch"):
         stand_in("raise MemoryError").run()
 
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from opstune.tables import read_examples
 from opstune.train import checkpoints, launch, machine, model, result
-from opstune.train.callbacks import Lookout, SealCheckpoints, TellProgress
+from opstune.train.callbacks import HalvedRate, Lookout, SealCheckpoints, TellProgress
 from opstune.train.examples import tokenise
 from opstune.train.progress import Tell
 from opstune.train.sft import AnswerTrainer
@@ -72,13 +72,19 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
             checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])
+    halved = (HalvedRate(spec, tell),) if spec.halvings else ()
     seal = (SealCheckpoints(spec, tell),) if speaks else ()
-    for callback in (Lookout(), *seal, TellProgress(trainer, tell), *extra):
+    for callback in (Lookout(), *halved, *seal, TellProgress(trainer, tell), *extra):
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
-    trainer.accelerator.end_training()
-    if speaks:
-        shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
+    try:
+        trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+        trainer.accelerator.end_training()
+    except Exception:
+        tell("broke", step=trainer.state.global_step)
+        raise
+    finally:
+        if speaks:  # a half-written checkpoint is nothing but lost room on a disk that may be full
+            shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
     return found[0] if found else None
 
 

@@ -95,6 +95,9 @@ class Hosted:
         with self.service(spec) as service:
             job = begin(service, spec, tell)
             if not self._wait:
+                if job.status == "cancelled":  # and this is a new attempt: somebody wants it after all
+                    _begun(spec).unlink()
+                    job = begin(service, spec, tell)
                 raise JobRuns(job.id)
             try:
                 job = self._follow(service, job, tell)

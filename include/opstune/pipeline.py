@@ -44,6 +44,8 @@ from opstune.train.hosted import AtProvider
 log = logging.getLogger(__name__)
 
 LABEL_STUDIO = "opstune_label_studio"
+#: MLflow hears of a training this often while it runs; a shorter one is told when it ends.
+_LIVE_SECONDS = 30.0
 NO_LABEL_STUDIO = f"there is no connection {LABEL_STUDIO}: annotation is off"
 
 P = ParamSpec("P")
@@ -56,6 +58,8 @@ class Run:
     id: str
     mode: Mode
     settings: Settings
+    #: One stage by hand, which no other follows: MLflow's run is finished when it ends.
+    alone: bool = False
 
     @property
     def folder(self) -> Path:
@@ -81,8 +85,12 @@ class Run:
         """What an incremental retrain starts from: the champion. A full one starts from the base."""
         return self.champion if self.mode == "incremental" else None
 
-    def tracked(self) -> AbstractContextManager[tracking.Tracker]:
-        return tracking.run(self.settings.tracking_uri, self.settings.registry.experiment, self.id)
+    def tracked(self, live: bool = False) -> AbstractContextManager[tracking.Tracker]:
+        """One stage as the retrain's MLflow run sees it; a ``live`` one is told while it runs."""
+        place = tracking.Place(
+            self.settings.tracking_uri, self.settings.registry.experiment, self.settings.home / "tracking"
+        )
+        return tracking.run(place, self.id, last=self.alone, live_seconds=_LIVE_SECONDS if live else None)
 
 
 @dataclass(frozen=True)
@@ -196,9 +204,8 @@ def dataset(run: Run, examples: Ref) -> Ref:
         keyring=keyring(settings),
     )
     with run.tracked() as tracker:
-        tracker.params(
-            {"mode": run.mode, "parent": parent.version if parent else "base", "seed": settings.dataset.seed}
-        )
+        tracker.params({"mode": run.mode, "parent": parent.version if parent else "base"})
+        tracker.params(settings.dataset.model_dump(mode="json", exclude={"names"}), "dataset")
         tracker.dataset("dataset", ref)
     return ref
 
@@ -209,6 +216,7 @@ def run_training(
     started: Callable[[train.Trainer], None] | None = None,
     environment: Mapping[str, str] | None = None,
     place: train.Place | None = None,
+    on_progress: Callable[[train.Progress], None] = lambda progress: log.info("%s", progress),
 ) -> Ref:
     """Train an adapter in a child process; ``started`` gets the trainer, whose ``stop`` ends the child.
 
@@ -217,22 +225,31 @@ def run_training(
     settings = run.settings
     _refuse_foreign(run, dataset)
     profile = train.load_profile(settings.train.profile)
-    with run.tracked() as tracker:
-        tracker.params({f"train.{name}": value for name, value in settings.train.model_dump().items()})
+    devices = (environment or {}).get("CUDA_VISIBLE_DEVICES")
+
+    def heard(progress: train.Progress) -> None:
+        tracker.progress(progress.step, vars(progress))
+        on_progress(progress)
+
+    with run.tracked(live=True) as tracker, tracking.watched(tracker, devices):
+        tracker.params(settings.train.model_dump(mode="json"), "train")
+        tracker.params(profile.model_dump(mode="json"), "profile")
+        tracker.dataset("dataset", dataset)
         trainer = train.Trainer(
             run.folder / "train",
             dataset,
             profile,
             settings.train,
             parent=run.parent.adapter if run.parent else None,
-            on_progress=lambda progress: log.info("%s", progress),
+            on_progress=heard,
             environment=environment,
             place=place or (_provider(settings) if profile.hosted else None),
         )
         if started:
             started(trainer)
-        ref = _signed(run, "train", lambda _folder: trainer.run())
+        ref = _made(run, "train", lambda _folder: trainer.run())
         tracker.training(ref)
+        tracker.describe(_words(run, dataset, ref))
     return ref
 
 
@@ -297,7 +314,8 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
 def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
     """Hold the challenger against gates.yaml; writes the verdict and the report."""
     _refuse_foreign(run, dataset, evaluation)
-    return _signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
+    ref = _signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
+    return _told(run, ref)
 
 
 def convert(run: Run, adapter: Ref) -> Ref:
@@ -329,7 +347,7 @@ def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
 def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
     """The gate again, on the file that ships; it must also agree with what was tested."""
     _refuse_foreign(run, dataset, evaluation, tested)
-    return _signed(
+    ref = _signed(
         run,
         "gate_shipped",
         evaluating.gate,
@@ -339,18 +357,24 @@ def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
         tested=tested,
         parity_points=run.settings.export.parity_points,
     )
+    return _told(run, ref)
 
 
 def register(run: Run, refs: Mapping[str, Ref]) -> str:
     """Bundle, sign and register what was tested; returns the semantic version."""
     _refuse_foreign(run, *refs.values())
     parent = run.parent.version if run.parent else None
-    return run.registry.register(refs, mode=run.mode, parent=parent, run_id=run.id).version
+    with run.tracked():
+        return run.registry.register(refs, mode=run.mode, parent=parent, run_id=run.id).version
 
 
 def deploy(run: Run, version: str) -> Version:
     """Make a version the champion on its own signed verdict; the one before becomes ``previous``."""
-    return run.registry.promote(version, who="retrain", why=f"run {run.id} passed its gate")
+    with run.tracked() as tracker:
+        promoted = run.registry.promote(version, who="retrain", why=f"run {run.id} passed its gate")
+        tracker.tags({"verdict": "promote", "version": version})
+        tracker.finish()
+    return promoted
 
 
 def read_verdict(ref: Ref) -> Verdict:
@@ -365,6 +389,12 @@ def keyring(settings: Settings) -> Keyring:
 def _signed(
     run: Run, stage: str, make: Callable[Concatenate[Path, P], Ref], *inputs: P.args, **options: P.kwargs
 ) -> Ref:
+    """As ``_made``; a failure is told to the retrain's MLflow run."""
+    with run.tracked():
+        return _made(run, stage, make, *inputs, **options)
+
+
+def _made(run: Run, stage: str, make: Callable[Concatenate[Path, P], Ref], *inputs: P.args, **options: P.kwargs) -> Ref:
     """What a stage makes into its folder, signed; or what stands there, if it is signed by this home's key."""
     folder = run.folder / stage
     return signing.signed(folder, run.settings.keys_dir, lambda: make(folder, *inputs, **options))
@@ -412,9 +442,30 @@ def _champion(settings: Settings) -> annotating.Model | None:
     return annotating.Model(f"opstune {found.version}", ask)
 
 
+def _words(run: Run, dataset: Ref, adapter: Ref) -> str:
+    """A training in a sentence, as MLflow shows it above the run."""
+    origin = f"going on from {run.parent.version}" if run.parent else "from the base"
+    counts = {**dataset.counts, **adapter.counts}
+    return (
+        f"**{run.mode.capitalize()} retrain**, {origin}: profile {run.settings.train.profile}, "
+        f"{counts['train']:,.0f} examples, {counts['steps']:,.0f} steps, {counts['tokens']:,.0f} tokens, "
+        f"loss {counts['loss']:.4f} at the end."
+    )
+
+
+def _told(run: Run, verdict: Ref) -> Ref:
+    """A verdict that ends the retrain ends its MLflow run; one that promotes is told by the stages that follow."""
+    found = read_verdict(verdict)
+    if found.verdict != "promote":
+        with run.tracked() as tracker:
+            tracker.tags({"verdict": found.verdict, "verdict.why": found.sentence})
+            tracker.finish()
+    return verdict
+
+
 def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:
     with run.tracked() as tracker:
-        tracker.metrics({f"{prefix}.{name}": value for name, value in evaluation.counts.items()})
+        tracker.metrics({f"{prefix}/{name}": value for name, value in evaluation.counts.items()})
 
 
 def _hugging_face(base: Path, adapter: Path | None, settings: Settings, chats: Path | None) -> Engine:

@@ -89,7 +89,7 @@ def test_a_retrain_is_one_mlflow_run(first: tuple[Run, Outcome]) -> None:
     data = tracking.connect(run.settings.tracking_uri).get_run(found).data
     assert data.params["mode"] == "full"
     assert data.tags["dataset.sha256"] == first[1].refs["dataset"].sha256
-    assert "train.loss" in data.metrics
+    assert "train/loss" in data.metrics
 
 
 def test_the_same_run_again_does_no_work_twice(first: tuple[Run, Outcome]) -> None:

@@ -44,10 +44,10 @@ def rank() -> Rank:
     return Rank(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def processes(environment: Mapping[str, str]) -> int:
-    """One for each device that ``CUDA_VISIBLE_DEVICES`` names, and one where it names none."""
-    devices = environment.get("CUDA_VISIBLE_DEVICES", "")
-    return max(len([name for name in devices.split(",") if name.strip()]), 1)
+def processes(environment: Mapping[str, str], devices: int) -> int:
+    """One for each device that ``CUDA_VISIBLE_DEVICES`` names, and ``devices`` where it is not set."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    return devices if named is None else max(len([name for name in named.split(",") if name.strip()]), 1)
 
 
 def share(effective: int, processes: int) -> int:

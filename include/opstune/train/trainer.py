@@ -15,7 +15,7 @@ from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import OpstuneError
 from opstune.settings import TrainSettings
-from opstune.train import attempts, checkpoints, failures, progress
+from opstune.train import attempts, checkpoints, failures, launch, progress
 from opstune.train.attempts import Attempts
 from opstune.train.followed import Followed
 from opstune.train.place import Here, Place
@@ -199,7 +199,9 @@ class Trainer:
                 followed.hear(event)
                 self._tell(event)
 
-        command = [*self.command, str(self.work / "spec.json")]
+        processes = self._processes()
+        started = self.command if processes == 1 else launch.command(processes)
+        command = [*started, str(self.work / "spec.json")]
         try:
             if self._stopped:
                 raise KeyboardInterrupt
@@ -208,7 +210,19 @@ class Trainer:
             raise followed.stopped() from error
         if ended.code == 0 and spec.finished.is_dir():
             return
-        raise followed.broke(ended, left, self._stopped, 1)
+        raise followed.broke(ended, left, self._stopped, processes)
+
+    def _processes(self) -> int:
+        """One for each device that the training was given, where the backend is started by a launcher at all.
+
+        Raises:
+            ConfigError: a step's examples cannot be shared out to them evenly.
+        """
+        if self._profile.backend != "trl":
+            return 1
+        processes = launch.processes({**os.environ, **self._environment}, self._settings.devices)
+        launch.share(self._profile.effective_batch, processes)
+        return processes
 
     def _outside_the_child(self, error: OSError) -> OSError | OpstuneError:
         """A disk that was full before the child began, or when its result was put in place."""

@@ -65,13 +65,16 @@ def train(
 ) -> None:
     """Train an adapter on a dataset."""
     from opstune import pipeline
+    from opstune.cli.progress import followed
 
     asked = {"profile": profile, "epochs": epochs, "learning_rate": learning_rate, "max_steps": max_steps}
     if check:
         found = pipeline.check_training(_run(run, mode, asked), open_ref(folder))
         show({"ready": True, "found": found}, as_json, "This training can start here.")
         return
-    _show_ref(pipeline.run_training(_run(run, mode, asked), open_ref(folder)), as_json)
+    with followed() as tell:
+        adapter = pipeline.run_training(_run(run, mode, asked), open_ref(folder), on_progress=tell)
+    _show_ref(adapter, as_json)
 
 
 def evaluate(
@@ -114,7 +117,7 @@ def retrain(mode: Mode = "full", run: RunId = None, as_json: AsJson = False) -> 
     """The whole cycle without Airflow. Exit code: 0 promote, 1 reject, 2 cannot say."""
     from opstune import pipeline
 
-    outcome = pipeline.retrain(_run(run, mode))
+    outcome = pipeline.retrain(_run(run, mode, alone=False))
     show_verdict(outcome.verdict, as_json, version=outcome.version)
     raise typer.Exit(EXIT[outcome.verdict.verdict])
 
@@ -128,13 +131,12 @@ def show_verdict(verdict: Any, as_json: bool, version: str | None = None) -> Non
     show(value, as_json, words)
 
 
-def _run(run: str | None, mode: Mode, train: dict[str, Any] | None = None) -> Any:
+def _run(run: str | None, mode: Mode, train: dict[str, Any] | None = None, alone: bool = True) -> Any:
     from opstune.pipeline import Run
 
     asked = {key: value for key, value in (train or {}).items() if value is not None}
-    return Run(
-        run or f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", mode, configuration.load({"train": asked} if asked else None)
-    )
+    settings = configuration.load({"train": asked} if asked else None)
+    return Run(run or f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", mode, settings, alone)
 
 
 def _show_ref(ref: Ref, as_json: bool) -> None:

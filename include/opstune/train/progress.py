@@ -21,8 +21,13 @@ class Progress:
     seconds_left: float
 
     def __str__(self) -> str:
+        return f"step {self.step} of {self.of}  {self.words}"
+
+    @property
+    def words(self) -> str:
+        """All but the step, which a bar shows itself."""
         return (
-            f"step {self.step} of {self.of}  loss {self.loss:.4f}  rate {self.learning_rate:.2e}  "
+            f"loss {self.loss:.4f}  rate {self.learning_rate:.2e}  "
             f"{self.tokens_per_second:,.0f} tokens/s  {self.memory_mb:,.0f} MB  {_clock(self.seconds_left)} left"
         )
 

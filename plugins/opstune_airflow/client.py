@@ -64,6 +64,13 @@ class Client:
         }
         self._call("POST", f"/api/v2/dags/{dag_id}/clearTaskInstances", asked)
 
+    def mark_task(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
+        """Set a task's state, as the button does: a running one is ended."""
+        self._call("PATCH", f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}", {"new_state": state})
+
+    def set_pool(self, name: str, slots: int) -> None:
+        self._call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", {"pool": name, "slots": slots})
+
     def mark(self, dag_id: str, run_id: str, state: str) -> None:
         self._call("PATCH", self._run_path(dag_id, run_id), {"state": state})
 

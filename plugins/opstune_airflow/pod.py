@@ -26,7 +26,7 @@ from opstune.errors import (
     AccessDenied,
     ConfigError,
     OpstuneError,
-    OutOfMemory,
+    OutOfHostMemory,
     ServiceDown,
     TrainerFailed,
     TrainerKilled,
@@ -199,7 +199,7 @@ def ended(pod: k8s.V1Pod | None, error: BaseException) -> Ended:
         what = f"Kubernetes ended pod {name} ({status.reason}): {status.message or 'it does not say why'}"
         return Ended(-9, cause=TrainerKilled(what))
     if last and last.reason == "OOMKilled":
-        return Ended(-9, cause=OutOfMemory(f"pod {name} ran over its memory limit and was killed (OOMKilled)"))
+        return Ended(-9, cause=OutOfHostMemory(f"pod {name} ran over its memory limit and was killed (OOMKilled)"))
     if last and last.reason in ("ContainerCannotRun", "StartError"):
         todo = "Is pod.image the one that Dockerfile builds?"
         return Ended(

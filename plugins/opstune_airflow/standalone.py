@@ -42,11 +42,14 @@ Tell = Callable[[str], None]
 class Standalone:
     """The Airflow of one OPSTUNE_HOME. ``start`` and ``stop`` may be called in any state."""
 
-    def __init__(self, home: Path, tell: Tell = print, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, tell: Tell = print, environment: dict[str, str] | None = None, first_port: int = 8080
+    ) -> None:
         self.home = home.resolve()
         self.folder = self.home / "airflow"
         self.tell = tell
         self.environment = environment or {}
+        self.first_port = first_port
 
     @property
     def log_folder(self) -> Path:
@@ -76,7 +79,7 @@ class Standalone:
             return 0.0
         self.stop()
         self.log_folder.mkdir(parents=True, exist_ok=True)
-        port = local_config.free_port(8080)
+        port = local_config.free_port(self.first_port)
         local_config.write(self.folder, port)
         self._prepare_database()
         self.tell(f"airflow   database ready  {time.monotonic() - started:.0f} s")
@@ -84,6 +87,19 @@ class Standalone:
         self._state_file.write_text(json.dumps({"port": port, "parts": parts}))
         self._wait_until_healthy(port, started, timeout)
         return time.monotonic() - started
+
+    def revive(self, timeout: float = 600.0) -> list[str]:
+        """Start the parts that died, while the others go on; returns their names."""
+        started, state = time.monotonic(), self._state()
+        dead = sorted(set(COMPONENTS) - set(self._live()))
+        state["parts"].update({name: self._spawn(name, COMPONENTS[name]) for name in dead})
+        self._state_file.write_text(json.dumps(state))
+        self._wait_until_healthy(state["port"], started, timeout)
+        return dead
+
+    def pid(self, name: str) -> int:
+        """The process of a part."""
+        return int(self._state()["parts"][name][0])
 
     def stop(self) -> None:
         """End every part and whatever task it was running. Nothing happens if it is down."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.errors import ConfigError, DataError, OpstuneError, OutsideError
+from opstune.errors import ConfigError, DataError, DiskFull, OpstuneError, OutsideError
 from opstune.train import gpus, needs
 from opstune.train.needs import Sizes
 from opstune.train.profiles import Profile, base_folder, base_sha256
@@ -43,7 +43,7 @@ def preflight(
         ConfigError: the base or the parent's weights are not on this machine, or it is too small.
         DataError: the ref is no dataset, or it holds nothing to train on.
         DriverFault: a GPU, or the driver, does not answer.
-        OutsideError: too little room on the disk, or in memory, is free now.
+        DiskFull: too little room for checkpoints, merge and GGUF. OutsideError: too little memory is free now.
     """
     started = time.monotonic()
     told: list[str] = []
@@ -142,7 +142,7 @@ def _disk(folder: Path, found: Sizes, profile: Profile, keep_checkpoints: int) -
     free, needed = shutil.disk_usage(place).free + there, needs.disk_bytes(found, profile, keep_checkpoints)
     if free < needed:
         what = f"the disk has {free / 1e9:.1f} GB left, and checkpoints, merge and GGUF need {needed / 1e9:.1f} GB"
-        raise OutsideError(what, str(place), "Free some space, or lower train.keep_checkpoints, and clear the task.")
+        raise DiskFull(what, str(place), "Free some space, or lower train.keep_checkpoints, and clear the task.")
     return f"{free / 1e9:.1f} GB free, checkpoints, merge and GGUF need {needed / 1e9:.1f} GB"
 
 

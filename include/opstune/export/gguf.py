@@ -31,7 +31,9 @@ def write_f16(converter: Path, model: Path, out: Path) -> None:
         ExportError: the converter does not know the model.
     """
     sys.path[:0] = [str(converter), str(converter / "gguf-py")]
-    _accept_local_tokenizers(importlib.import_module("conversion.base").TextModel)
+    conversion = importlib.import_module("conversion.base")
+    _accept_local_tokenizers(conversion.TextModel)
+    _name_positions(conversion.ModelBase)
     # The name is fixed, or the temporary folder's would make every file's bytes differ.
     named = ["--model-name", "opstune"]
     sys.argv = ["convert_hf_to_gguf.py", str(model), "--outfile", str(out), "--outtype", "f16", *named]
@@ -53,6 +55,19 @@ def _accept_local_tokenizers(text_model: Any) -> None:
             return _LOCAL_SPLIT
 
     text_model.get_vocab_base_pre = get_vocab_base_pre
+
+
+def _name_positions(model_base: Any) -> None:
+    """GPT-2's converter asks for ``n_ctx``, which its configurations no longer hold beside ``n_positions``."""
+    known = model_base.load_hparams
+
+    def load_hparams(*arguments: Any, **named: Any) -> dict[str, Any]:
+        found: dict[str, Any] = known(*arguments, **named)
+        if "n_positions" in found:
+            found.setdefault("n_ctx", found["n_positions"])
+        return found
+
+    model_base.load_hparams = staticmethod(load_hparams)
 
 
 def quantise(f16: Path, out: Path, quantisation: str, threads: int) -> None:

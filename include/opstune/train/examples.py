@@ -15,6 +15,8 @@ from opstune.skills.base import messages, target
 log = logging.getLogger(__name__)
 
 IGNORED = -100
+#: How SentencePiece spells a space.
+_SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
     pairs = [texts(example, tokenizer) for example in examples]
     encode = {"add_special_tokens": False, "return_attention_mask": False}
     prompts = tokenizer([prompt for prompt, _ in pairs], **encode)["input_ids"] if pairs else []
-    answers = tokenizer([answer for _, answer in pairs], **encode)["input_ids"] if pairs else []
+    answers = _within_text([answer for _, answer in pairs], tokenizer, encode) if pairs else []
     rows, too_long = [], []
     for example, prompt, answer in zip(examples, prompts, answers, strict=True):
         row = Tokens([*prompt, *_to_the_end(answer, tokenizer.eos_token_id)], len(prompt))
@@ -107,6 +109,16 @@ def texts(example: Example, tokenizer: Any) -> tuple[str, str]:
         todo = "Use a base whose template puts the assistant's words after the generation prompt."
         raise DataError("the base's chat template does not begin an answered chat with its question", "tokenizer", todo)
     return prompt, whole[len(prompt) :]
+
+
+def _within_text(answers: Sequence[str], tokenizer: Any, encode: dict[str, bool]) -> list[list[int]]:
+    """The tokens of answers as they follow a prompt: SentencePiece's kind sets a space before what begins a text."""
+    opening = tokenizer("{", **encode)["input_ids"]
+    if not tokenizer.convert_ids_to_tokens(opening)[0].startswith(_SPACE):
+        alone: list[list[int]] = tokenizer(list(answers), **encode)["input_ids"]
+        return alone
+    line = len(tokenizer("\n", **encode)["input_ids"])
+    return [ids[line:] for ids in tokenizer([f"\n{answer}" for answer in answers], **encode)["input_ids"]]
 
 
 def _to_the_end(answer: list[int], end: int) -> list[int]:

@@ -63,12 +63,12 @@ ARCHITECTURES = {
     "qwen2": Architecture(Qwen2Config, {**SHAPE, "tie_word_embeddings": True}),
     "qwen3": Architecture(Qwen3Config, {**SHAPE, "head_dim": 16, "tie_word_embeddings": True}),
     "mistral": Architecture(MistralConfig, {**SHAPE, "sliding_window": 64, "tie_word_embeddings": False}),
-    "phi": Architecture(PhiConfig, {**SHAPE, "partial_rotary_factor": 0.5, "num_key_value_heads": 4}, "plain"),
+    "phi": Architecture(PhiConfig, {**SHAPE, "intermediate_size": 128, "num_key_value_heads": 4}, "plain"),
     "phi3": Architecture(Phi3Config, {**SHAPE, "partial_rotary_factor": 0.5, "tie_word_embeddings": False}),
     "yi": Architecture(LlamaConfig, {**SHAPE, "rope_theta": 5e6, "rms_norm_eps": 1e-6, "head_dim": 8}, "chatml"),
     "gpt2": Architecture(
         GPT2Config,
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 64, "n_positions": 512, "initializer_range": 0.15},
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.15},
         "plain",
     ),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_data import example
+from training_data import TEMPLATE, example
 
 from opstune.errors import DataError
 from opstune.examples import Example
@@ -47,6 +47,21 @@ def test_a_longer_example_is_left_out_and_named(tokenizer: Any, caplog: pytest.L
 def test_a_file_of_too_long_examples_is_refused(tokenizer: Any) -> None:
     with pytest.raises(DataError, match="none of 2 training examples fits into 20 tokens"):
         tokenise([example(1), example(2)], tokenizer, 20)
+
+
+def test_an_answer_begins_without_the_space_that_sentencepiece_sets_before_a_text() -> None:
+    """Mistral's and Yi's tokenizers; decoding under a schema begins with the brace itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = {chr(code): code for code in range(128)} | {"\u2581": 128, "\u2581{": 129, "</s>": 130}
+    bare = Tokenizer(models.BPE(vocab=letters, merges=[("\u2581", "{")]))
+    bare.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    bare.decoder = decoders.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>", chat_template=TEMPLATE)
+    assert tokenizer("{")["input_ids"] == [129]
+    [row] = tokenise([example(1)], tokenizer, 400).rows
+    assert tokenizer.convert_ids_to_tokens(row.ids[row.answer :])[:4] == ["{", '"', "f", "u"]
 
 
 BAD = [

@@ -112,6 +112,10 @@ class TrainOperator(DeviceOperator):
         return ref
 
     def on_kill(self) -> None:
+        self.log.warning(
+            "Told to stop: somebody marked or cleared the task, or its worker shuts down. The trainer is ended, "
+            "its last checkpoint stays, and the task goes on from there once it is cleared."
+        )
         if self._trainer:
             self._trainer.stop()
 

@@ -216,7 +216,7 @@ def _outside(error: BaseException, name: str) -> OpstuneError:
         if isinstance(one, PodNotFoundException) or (isinstance(one, ApiException) and one.status == 404):
             return TrainerKilled(f"pod {name} is gone: somebody deleted it, or its node went away")
         if isinstance(one, ApiException) and one.status in (401, 403):
-            todo = f"Give the service account the rights of docs (pods, pods/log), or correct {CONNECTION}."
+            todo = "It takes get, list, create, patch and delete of pods, get of pods/log and list of events there."
             return AccessDenied(f"Kubernetes refused: {one.status} {one.reason}", CONNECTION, todo)
         if isinstance(one, ConfigException):
             return ConfigError(f"no cluster is known: {one}", CONNECTION, f"Make the connection {CONNECTION}.")

@@ -34,6 +34,10 @@ class Sizes:
     base: int
     learnt: int
 
+    def frozen(self, profile: Profile) -> int:
+        """Of the base: all of it beside an adapter, else what is not learnt itself."""
+        return self.base if profile.lora is not None else self.base - self.learnt
+
 
 def sizes(base: Path, profile: Profile) -> Sizes:
     """Counted in the headers of the base's weights, which takes no time however large they are."""
@@ -58,13 +62,14 @@ def disk_bytes(found: Sizes, profile: Profile, keep_checkpoints: int) -> float:
 
 def gpu_bytes(found: Sizes, profile: Profile) -> float:
     """Memory of each GPU for weights, gradients and moments. Activations are what ``needs.gpu_memory_gb`` is for."""
-    derived = _WEIGHT[profile.method] * found.base + (4 + 4 + _MOMENTS[profile.optimiser]) * found.learnt
+    learning = (4 + 4 + _MOMENTS[profile.optimiser]) * found.learnt
+    derived = _WEIGHT[profile.method] * found.frozen(profile) + learning
     return max(derived, profile.needs.gpu_memory_gb * 1e9)
 
 
 def host_bytes(found: Sizes, profile: Profile, cpu: bool) -> float:
     """Memory of the machine: on a CPU the base is trained there, in float32 and with float32 moments."""
-    derived = 4.0 * found.base + (4 + 4 + 8) * found.learnt if cpu else 0.0
+    derived = 4.0 * found.frozen(profile) + (4 + 4 + 8) * found.learnt if cpu else 0.0
     return max(derived, profile.needs.memory_gb * 1e9)
 
 

@@ -200,6 +200,8 @@ def test_the_needs_of_a_7b_are_derived_and_what_the_profile_says_is_the_floor(pr
     assert 4.2e9 < needs.gpu_bytes(size, qlora) < 5e9 < 15e9 < needs.gpu_bytes(size, profile) < 16e9
     assert needs.host_bytes(size, qlora, cpu=False) == 0.1e9
     assert needs.host_bytes(size, qlora, cpu=True) > 30e9
+    full = profile.model_copy(update={"method": "full", "lora": None})
+    assert needs.gpu_bytes(Sizes(1_000, 1_000), full) - profile.needs.gpu_memory_gb * 1e9 == 16_000
     floor = profile.needs.model_copy(update={"disk_gb": 99.0, "gpu_memory_gb": 24.0})
     asked = qlora.model_copy(update={"needs": floor})
     assert (needs.disk_bytes(size, asked, 2), needs.gpu_bytes(size, asked)) == (99e9, 24e9)

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from opstune import settings as configuration
+from opstune.artifacts import open_ref
 from opstune.cli.output import AsJson, show, table
 from opstune.errors import InputError
 from opstune.registry import Registry, Version
+from opstune.tracking import flat, lineage
 
 models = typer.Typer(help="Registered versions and who stands where.", no_args_is_help=True)
 Who = Annotated[str, typer.Option(help="Who moves it; kept in the ledger.", envvar="USER")]
@@ -31,8 +33,9 @@ def list_models(as_json: AsJson = False) -> None:
 @models.command("show")
 def show_model(version: str, as_json: AsJson = False) -> None:
     """One version: lineage, aliases, files."""
-    found = registry().show(version).model_dump(mode="json")
-    show(found, as_json, table([{"key": key, "value": value} for key, value in found.items()]))
+    found = registry().show(version)
+    told = {**found.model_dump(mode="json"), "lineage": lineage(open_ref(found.adapter))}
+    show(told, as_json, table([{"key": key, "value": value} for key, value in flat(told).items()]))
 
 
 @models.command("verify")

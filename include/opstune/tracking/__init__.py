@@ -8,6 +8,6 @@ not what a retrain stands on: what it does not take waits in a folder and goes w
 from opstune.tracking.machine import watched
 from opstune.tracking.server import connect, find, reachable
 from opstune.tracking.stage import Place, run
-from opstune.tracking.tracker import RUN_TAG, Tracker
+from opstune.tracking.tracker import RUN_TAG, Tracker, flat, lineage
 
-__all__ = ["RUN_TAG", "Place", "Tracker", "connect", "find", "reachable", "run", "watched"]
+__all__ = ["RUN_TAG", "Place", "Tracker", "connect", "find", "flat", "lineage", "reachable", "run", "watched"]

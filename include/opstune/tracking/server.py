@@ -76,7 +76,7 @@ def find(tracking_uri: str, experiment: str, run_id: str) -> str | None:
 
 
 def join(client: MlflowClient, tracking_uri: str, experiment: str, run_id: str) -> Run:
-    """The retrain's run. Where two made one at once on a server, the older stands and the other goes."""
+    """The retrain's run. Where two made one at once on a server, one of them stands and the other goes."""
     experiment_id = _experiment(client, tracking_uri, experiment)
     found = runs(client, experiment_id, run_id)
     if not found:
@@ -88,10 +88,14 @@ def join(client: MlflowClient, tracking_uri: str, experiment: str, run_id: str) 
 
 
 def runs(client: MlflowClient, experiment_id: str, run_id: str) -> list[Run]:
-    """All runs that carry the id, the oldest first and by MLflow's id among those of one millisecond."""
+    """All runs that carry the id, in the same order for everybody: those that hold something first, then the oldest."""
     quoted = run_id.replace("'", "")
     found = client.search_runs([experiment_id], f"tags.`{RUN_TAG}` = '{quoted}'")
-    return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def order(run: Run) -> tuple[bool, int, str]:
+        return not (run.data.params or run.data.metrics), run.info.start_time, run.info.run_id
+
+    return sorted(found, key=order)
 
 
 def database(tracking_uri: str) -> Path | None:

@@ -62,12 +62,22 @@ class Place:
                 self._send(client, record)
 
     def _send(self, client: MlflowClient, record: Record) -> None:
+        """Send, and again where a sender of another home has meanwhile put its own run in the place of ours."""
+        from mlflow.exceptions import MlflowException
+
         run = join(client, self.tracking_uri, self.experiment, record.run_id)
-        send(client, run, record)
-        # A sender of another home may have made an older run meanwhile, and deleted this one.
-        older = join(client, self.tracking_uri, self.experiment, record.run_id)
-        if older.info.run_id != run.info.run_id:
-            send(client, older, record)
+        while True:
+            failed = None
+            try:
+                send(client, run, record)
+            except MlflowException as error:
+                failed = error
+            standing = join(client, self.tracking_uri, self.experiment, record.run_id)
+            if standing.info.run_id == run.info.run_id:
+                break
+            run = standing
+        if failed:
+            raise failed
 
     def keep(self, record: Record) -> None:
         """Put a record where it waits; their names keep the order in which they were told."""

@@ -32,6 +32,8 @@ _CURVES = {
 }
 
 
+#: What MLflow's own columns show of where a run came from.
+_SOURCE = {"name": "opstune", "type": "JOB"}
 #: Settings of a training that its lineage tells.
 _IN_LINEAGE = {"asked", "base_name", "base_sha256", "parent_sha256", "seed"}
 
@@ -117,7 +119,10 @@ class Tracker:
     def training(self, adapter: Ref) -> None:
         """The facts, the settings in use, the lineage and every point of a training, from what it left behind."""
         told = json.loads((adapter.path / "training.json").read_text())
-        self.tags({"adapter.sha256": adapter.sha256, **lineage(adapter)})
+        descent = lineage(adapter)
+        self.tags({"adapter.sha256": adapter.sha256, **{f"lineage.{name}": value for name, value in descent.items()}})
+        self.tags({f"mlflow.source.{name}": value for name, value in _SOURCE.items()})
+        self.tags({"mlflow.source.git.commit": descent["git_revision"]})
         used = {name: value for name, value in told.get("settings", {}).items() if name not in _IN_LINEAGE}
         self.params(used, "used")
         self.metrics({f"training/{name}": value for name, value in adapter.counts.items()})
@@ -173,17 +178,15 @@ def lineage(adapter: Ref) -> dict[str, Any]:
     parent = Ref.model_validate(inputs["parent"]) if inputs.get("parent") else None
     profile = settings.get("profile", {})
     return {
-        "lineage.parent": parent.path.parent.name if parent else "base",
-        "lineage.parent_sha256": parent.sha256 if parent else None,
-        "lineage.dataset_sha256": inputs["dataset"]["sha256"],
-        "lineage.base": profile.get("base"),
-        "lineage.base_revision": profile.get("revision"),
-        "lineage.base_sha256": settings.get("base_sha256"),
-        "lineage.seed": settings.get("train", {}).get("seed"),
-        "lineage.packages": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
-        "mlflow.source.name": "opstune",
-        "mlflow.source.type": "JOB",
-        "mlflow.source.git.commit": manifest["git_revision"],
+        "parent": parent.path.parent.name if parent else "base",
+        "parent_sha256": parent.sha256 if parent else None,
+        "dataset_sha256": inputs["dataset"]["sha256"],
+        "base": profile.get("base"),
+        "base_revision": profile.get("revision"),
+        "base_sha256": settings.get("base_sha256"),
+        "seed": settings.get("train", {}).get("seed"),
+        "packages": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
+        "git_revision": manifest["git_revision"],
     }
 
 

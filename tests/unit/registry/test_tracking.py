@@ -198,14 +198,14 @@ def test_lineage_is_what_the_sealed_manifest_says(tmp_path: Path, make_run: Make
     asked = {"profile": {"base": "tiny-ops", "revision": "abc"}, "base_sha256": "b" * 64, "train": {"seed": 9}}
     inputs = {"dataset": refs["dataset"], "parent": parent}
     told = lineage(artifacts.build(tmp_path / "run" / "train", "adapter", inputs, asked, fill))
-    assert told["lineage.parent"] == "1.0.3"
-    assert told["lineage.parent_sha256"] == parent.sha256
-    assert told["lineage.dataset_sha256"] == refs["dataset"].sha256
-    assert (told["lineage.base"], told["lineage.base_revision"]) == ("tiny-ops", "abc")
-    assert (told["lineage.base_sha256"], told["lineage.seed"]) == ("b" * 64, 9)
-    assert f"torch {artifacts.packages()['torch']}" in told["lineage.packages"]
-    assert told["mlflow.source.git.commit"] == artifacts.git_revision()
-    assert lineage(parent)["lineage.parent"] == "base"
+    assert told["parent"] == "1.0.3"
+    assert told["parent_sha256"] == parent.sha256
+    assert told["dataset_sha256"] == refs["dataset"].sha256
+    assert (told["base"], told["base_revision"]) == ("tiny-ops", "abc")
+    assert (told["base_sha256"], told["seed"]) == ("b" * 64, 9)
+    assert f"torch {artifacts.packages()['torch']}" in told["packages"]
+    assert told["git_revision"] == artifacts.git_revision()
+    assert lineage(parent)["parent"] == "base"
 
 
 def test_a_stage_that_tells_nothing_costs_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -56,13 +56,14 @@ def run(spec: Spec, tell: Tell) -> None:
     shutil.rmtree(files.folder, ignore_errors=True)
     written = write_data(files.data, read_examples(spec.examples), tokenizer, spec.max_length)
     base = spec.base if means.cuda else in_float32(spec.base, files.base)
-    found = checkpoints.last_complete(spec.checkpoints)
+    # A checkpoint holds the rate of its schedule, so half the rate is a new beginning.
+    found = None if spec.halvings else checkpoints.last_complete(spec.checkpoints)
     checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])
     asked = arguments(spec, files, base, means, resume=found[1] if found else None)
     write_text(files.yaml, yaml.safe_dump(asked, sort_keys=False))
-    with running(program, files.yaml) as process:
+    with running(program, files.yaml, sys.stderr) as process:
         Follower(spec, files.output, written.tokens, tell, process, from_step=found[0] if found else 0).follow()
     history = json.loads((files.output / "trainer_state.json").read_text())
     told = result.facts(
@@ -113,14 +114,15 @@ def in_float32(base: Path, copy: Path) -> Path:
 
 
 @contextmanager
-def running(program: Path, config: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(program: Path, config: Path, output: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
     """LLaMA-Factory at work; it is ended with the block, and by itself when this process dies."""
     path = os.pathsep.join([str(program.parent), os.environ.get("PATH", "")])  # it starts torchrun by name
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     process = subprocess.Popen(
         [program, str(_RUNNER), "train", str(config)],
         stdin=subprocess.PIPE,
-        stdout=sys.stderr,
+        stdout=output,
+        stderr=output,
         env={**variables, **_VARIABLES, "PATH": path},
     )
     try:

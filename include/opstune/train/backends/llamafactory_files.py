@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from opstune.artifacts import write_text
+from opstune.errors import ConfigError
 from opstune.examples import Example
 from opstune.train.examples import Tokenised, texts, tokenise
 from opstune.train.machine import Means
@@ -51,14 +52,30 @@ def write_data(folder: Path, examples: Sequence[Example], tokenizer: Any, max_le
 
     Raises:
         DataError: an example cannot become a prompt (it is named), or none fits.
+        ConfigError: LLaMA-Factory would make other tokens of an example than we do.
     """
     found = tokenise(examples, tokenizer, max_length)
     left_out = set(found.too_long)
-    rows = (_alpaca(example, tokenizer) for example in examples if example.id not in left_out)
+    rows = [_alpaca(example, tokenizer) for example in examples if example.id not in left_out]
+    _hold_against(found, rows, tokenizer)
     write_text(folder / "train.jsonl", "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows))
     info = {DATASET: {"file_name": "train.jsonl", "columns": _COLUMNS}}
     write_text(folder / "dataset_info.json", json.dumps(info, indent=1))
     return found
+
+
+def _hold_against(found: Tokenised, rows: Sequence[dict[str, str]], tokenizer: Any) -> None:
+    """Prompt and answer, each tokenised alone as the template ``empty`` does, are our tokens of the example."""
+    for field, part in (
+        ("instruction", lambda row: row.ids[: row.answer]),
+        ("output", lambda row: row.ids[row.answer :]),
+    ):
+        theirs = tokenizer([row[field] for row in rows], add_special_tokens=False)["input_ids"]
+        if any(part(row) != ids for row, ids in zip(found.rows, theirs, strict=True)):
+            todo = (
+                "Train this base with the backend trl: its tokenizer reads an answer otherwise alone than in its place."
+            )
+            raise ConfigError("LLaMA-Factory would train on other tokens than opstune asks with", "tokenizer", todo)
 
 
 def _alpaca(example: Example, tokenizer: Any) -> dict[str, str]:
@@ -90,7 +107,7 @@ def arguments(spec: Spec, files: Files, base: Path, means: Means, resume: Path |
         "max_steps": spec.max_steps or -1,
         "per_device_train_batch_size": spec.batch_size,
         "gradient_accumulation_steps": spec.accumulation,
-        "learning_rate": spec.learning_rate,
+        "learning_rate": spec.peak_rate,
         "lr_scheduler_type": spec.schedule,
         "warmup_steps": spec.warmup,
         "weight_decay": spec.weight_decay,

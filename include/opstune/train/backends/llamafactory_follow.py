@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -54,7 +55,7 @@ class Follower:
         """
         for entry in self._entries():
             if "loss" in entry:
-                self._lookout.on_log(None, None, None, entry)
+                self._lookout.on_log(None, SimpleNamespace(global_step=entry["current_steps"]), None, entry)
                 self._progress(entry)
         self._seal()
 

@@ -12,7 +12,8 @@ from opstune.train.spec import Spec
 
 #: flash-attn's kernels are written for Ampere and later.
 _FLASH_CAPABILITY = (8, 0)
-_KERNELS = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2", "flex": "flex_attention"}
+#: What a profile calls a kernel, and what transformers does.
+KERNELS = {"eager": "eager", "sdpa": "sdpa", "flash": "flash_attention_2", "flex": "flex_attention"}
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,13 @@ def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str
         off.append(f"{asked} attention ({reason}; the base's default instead)")
         asked = "auto"
     if asked != "auto":
-        return _KERNELS[asked], spec.packing, off
+        return KERNELS[asked], spec.packing, off
     if not (machine.cuda and spec.packing):
         return None, spec.packing, off
     if reason := missing["flash"]:
         off.append(f"packing ({reason}; examples of like lengths are trained together instead)")
         return None, False, off
-    return _KERNELS["flash"], True, off
+    return KERNELS["flash"], True, off
 
 
 def _flash_missing(machine: Machine) -> str:

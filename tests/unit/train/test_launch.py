@@ -182,7 +182,7 @@ if os.environ["RANK"] == "0":
             'print(json.dumps({"event": "failed", "kind": "OutOfMemory", "what": "out of memory", "where": "", '
             '"todo": ""}), flush=True); sys.exit(3)',
             OutOfMemory,
-            "out of memory.*half the batch",
+            "out of memory.*2 instead of 4 examples at once",
         ),
         ('raise ValueError("the fault of one")', TrainerFailed, "ValueError: the fault of one"),
     ],

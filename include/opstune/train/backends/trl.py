@@ -38,7 +38,9 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     found = tokenise(read_examples(spec.examples), tokenizer, spec.max_length)
     trainer = AnswerTrainer(adapted, tokenizer, found.rows, spec, means)
     log.info("%d examples, %d tokens, ready after %.1f s", len(found.rows), found.tokens, time.monotonic() - started)
+    began = time.monotonic()
     resumed_from = train(trainer, tell, callbacks)
+    trained = time.monotonic() - began
     if not launch.rank().speaks:
         return
     told = result.facts(
@@ -51,6 +53,7 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
         epochs=trainer.state.epoch,
         tokens=trainer.tokens,
         seconds=round(time.monotonic() - started, 1),
+        training_seconds=round(trained, 2),
         resumed_from=resumed_from,
         progress=result.progress(trainer.state.log_history),
     )

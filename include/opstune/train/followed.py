@@ -54,7 +54,7 @@ class Followed:
         story = self._story()
         next_attempt, error = attempts.after(left, error, story)
         next_attempt.write(self._spec.work)
-        for text in lines[-10:]:
+        for text in lines[-10:] if not stopped else ():  # nothing broke
             log.error("  trainer: %s", text)
         return explain(error, story)
 

@@ -71,9 +71,9 @@ def means(spec: Spec, machine: Machine | None = None) -> Means:
 def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str]]:
     """(kernel, packing, what is off): the profile's wishes, held against what the machine has.
 
-    Packed on a GPU, ``auto`` takes flash-attn or leaves packing off: under sdpa a packed part needs a mask of
-    tokens by tokens, which costs PyTorch its own flash kernel and, at 16,384 tokens of an 8B model, half as many
-    operations again as the weights do; rows of like lengths under sdpa lose 2 to 3 % to padding instead.
+    ``auto`` packs with flash-attn or not at all: under sdpa a packed part needs a mask of tokens by tokens, which
+    costs a GPU PyTorch's own flash kernel and, at 16,384 tokens of an 8B model, half as many operations again as
+    the weights do; rows of like lengths under sdpa lose 2 to 3 % to padding instead.
     """
     missing = {"flash": _flash_missing(machine), "flex": _flex_missing(machine)}
     asked, off = spec.attention, []
@@ -82,8 +82,8 @@ def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str
         asked = "auto"
     if asked != "auto":
         return KERNELS[asked], spec.packing, off
-    if not (machine.cuda and spec.packing):
-        return None, spec.packing, off
+    if not spec.packing:
+        return None, False, off
     if reason := missing["flash"]:
         off.append(f"packing ({reason}; examples of like lengths are trained together instead)")
         return None, False, off

@@ -33,9 +33,10 @@ OLD = Machine(cuda=True, capability=(7, 5), bf16=True, flash_attn=True, triton=T
         (OLD, "auto", True, (None, False), "older than compute capability 8.0"),
         (OLD, "flex", True, ("flex_attention", True), ""),
         (CPU, "auto", False, (None, False), ""),
-        (CPU, "auto", True, (None, True), ""),
+        (CPU, "auto", True, (None, False), "packing (it needs a GPU"),
         (CPU, "eager", True, ("eager", True), ""),
-        (CPU, "flash", True, (None, True), "flash attention (it needs a GPU"),
+        (CPU, "flash", False, (None, False), "flash attention (it needs a GPU"),
+        (CPU, "sdpa", True, ("sdpa", True), ""),
         (CPU, "flex", False, (None, False), "flex attention (it needs a GPU"),
     ],
 )

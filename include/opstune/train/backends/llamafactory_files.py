@@ -66,15 +66,11 @@ def write_data(folder: Path, examples: Sequence[Example], tokenizer: Any, max_le
 
 def _hold_against(found: Tokenised, rows: Sequence[dict[str, str]], tokenizer: Any) -> None:
     """Prompt and answer, each tokenised alone as the template ``empty`` does, are our tokens of the example."""
-    for field, part in (
-        ("instruction", lambda row: row.ids[: row.answer]),
-        ("output", lambda row: row.ids[row.answer :]),
-    ):
-        theirs = tokenizer([row[field] for row in rows], add_special_tokens=False)["input_ids"]
-        if any(part(row) != ids for row, ids in zip(found.rows, theirs, strict=True)):
-            todo = (
-                "Train this base with the backend trl: its tokenizer reads an answer otherwise alone than in its place."
-            )
+    ours = {"instruction": [row.ids[: row.answer] for row in found.rows]}
+    ours["output"] = [row.ids[row.answer :] for row in found.rows]
+    for field, ids in ours.items():
+        if tokenizer([row[field] for row in rows], add_special_tokens=False)["input_ids"] != ids:
+            todo = "Train this base with the backend trl: its tokenizer reads an answer otherwise alone than in place."
             raise ConfigError("LLaMA-Factory would train on other tokens than opstune asks with", "tokenizer", todo)
 
 

@@ -136,7 +136,8 @@ class TrainSettings(Section):
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)
     max_steps: int | None = Field(None, ge=1)
-    checkpoint_steps: int = Field(50, ge=1)
+    checkpoint_steps: int | None = Field(50, ge=1)
+    checkpoint_minutes: float | None = Field(10.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
     progress_seconds: float = Field(5.0, gt=0)
     seed: int = 7

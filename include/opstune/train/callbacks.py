@@ -20,6 +20,7 @@ from opstune.train import checkpoints
 from opstune.train.progress import Progress, Tell
 from opstune.train.sft import AnswerTrainer
 from opstune.train.spec import Spec
+from opstune.train.validation import course
 
 #: A loss this much above its start (in nats and as a factor, whichever is more) has run away.
 RUNAWAY_NATS, RUNAWAY_FACTOR = 1.0, 2.0
@@ -27,10 +28,21 @@ _SMOOTHED_OVER = 10
 
 
 class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
-    """Moves every checkpoint to its place, whole, keeps the last few, and tells."""
+    """Says when a checkpoint is due, moves it to its place, whole, and keeps the last few and the best."""
 
-    def __init__(self, spec: Spec, tell: Tell) -> None:
-        self._spec, self._tell = spec, tell
+    def __init__(self, spec: Spec, tell: Tell, clock: Callable[[], float] = time.monotonic) -> None:
+        self._spec, self._tell, self._clock = spec, tell, clock
+        self._saved_at = clock()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._saved_at = self._clock()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        steps, minutes = self._spec.checkpoint_steps, self._spec.checkpoint_minutes
+        by_steps = steps is not None and state.global_step % steps == 0
+        by_clock = minutes is not None and self._clock() - self._saved_at >= 60 * minutes
+        if by_steps or by_clock or state.global_step >= state.max_steps:
+            control.should_save = True
 
     def on_save(
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **kwargs: Any
@@ -39,7 +51,9 @@ class SealCheckpoints(TrainerCallback):  # type: ignore[misc]
             raise Diverged(f"after step {state.global_step} {name} holds what is no number")
         made = checkpoints.place(Path(args.output_dir), state.global_step)
         checkpoints.seal(made, self._spec.checkpoints, state.global_step)
-        checkpoints.keep_last(self._spec.checkpoints, self._spec.keep_checkpoints)
+        best = course(state.log_history, self._spec.early_stopping).best
+        checkpoints.keep_last(self._spec.checkpoints, self._spec.keep_checkpoints, best)
+        self._saved_at = self._clock()
         self._tell("saved", step=state.global_step)
 
 

@@ -62,10 +62,15 @@ def last_complete(folder: Path) -> tuple[int, Path] | None:
     return None
 
 
-def keep_last(folder: Path, count: int, after: int | None = None) -> None:
-    """Remove all but the newest ``count`` checkpoints, and any newer than ``after``, the one resumed from."""
-    found = steps(folder)
-    ahead = [step for step in found if after is not None and step > after]
-    usable = [step for step in found if step not in ahead]
-    for step in [*ahead, *usable[:-count]]:
-        shutil.rmtree(place(folder, step), ignore_errors=True)
+def keep_last(folder: Path, count: int, best: int | None = None) -> None:
+    """Remove all but the newest ``count`` checkpoints and the best one."""
+    for step in steps(folder)[:-count]:
+        if step != best:
+            shutil.rmtree(place(folder, step), ignore_errors=True)
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints newer than a step: damaged ones, or what was saved on a way that is given up."""
+    for newer in steps(folder):
+        if newer > step:
+            shutil.rmtree(place(folder, newer), ignore_errors=True)

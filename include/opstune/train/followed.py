@@ -47,10 +47,10 @@ class Followed:
             error = failures.from_event(self._heard["failed"])
         else:
             error = failures.from_exit(ended.code, lines, ended.memory, stopped)
-        if isinstance(error, Diverged):
+        sound = self._heard.get("failed", {}).get("sound")
+        if isinstance(error, Diverged) and sound is not None:
             # What was saved while the loss ran away is whole, and no good.
-            sound = self._heard.get("failed", {}).get("sound")
-            checkpoints.keep_last(self._spec.checkpoints, self._spec.keep_checkpoints, after=sound)
+            checkpoints.drop_after(self._spec.checkpoints, sound)
         story = self._story()
         next_attempt, error = attempts.after(left, error, story)
         next_attempt.write(self._spec.work)

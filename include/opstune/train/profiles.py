@@ -57,6 +57,13 @@ class Incremental(_Strict):
     epochs: float = Field(gt=0)
 
 
+class EarlyStopping(_Strict):
+    """When a training ends before its last step."""
+
+    patience: int = Field(ge=1)
+    minimum_gain: float = Field(0.0, ge=0)
+
+
 class Needs(_Strict):
     """What the preflight asks of the machine."""
 
@@ -90,6 +97,8 @@ class Profile(_Strict):
     activation_checkpointing: bool
     attention: Attention = "auto"
     packing: bool = False
+    validate_every: float | None = Field(None, gt=0)
+    early_stopping: EarlyStopping | None = None
     incremental: Incremental
     needs: Needs
 
@@ -119,10 +128,24 @@ class Profile(_Strict):
             raise ValueError(f"there is no such file in config/templates, which holds {', '.join(known)}")
         return value
 
-    @field_validator("warmup")
+    @field_validator("validate_every")
     @classmethod
-    def _share_or_steps(cls, value: float) -> float:
-        if value >= 1 and not value.is_integer():
+    def _validated_here(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and (backend := info.data.get("backend")) not in ("trl", None):
+            raise ValueError(f"the backend {backend} does not evaluate while it trains")
+        return value
+
+    @field_validator("early_stopping")
+    @classmethod
+    def _stops_by_validation(cls, value: EarlyStopping | None, info: ValidationInfo) -> EarlyStopping | None:
+        if value is not None and info.data.get("validate_every", 1) is None:
+            raise ValueError("what stops a training early is its validation loss: set validate_every")
+        return value
+
+    @field_validator("warmup", "validate_every")
+    @classmethod
+    def _share_or_steps(cls, value: float | None) -> float | None:
+        if value is not None and value >= 1 and not value.is_integer():
             raise ValueError("below 1 it is a share of all steps, from 1 on a whole number of steps")
         return value
 

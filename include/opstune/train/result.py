@@ -11,7 +11,7 @@ from typing import Any
 from opstune.train.spec import Spec
 
 #: Keys of a spec that say where things stand on this machine, or how often something is told.
-_NOT_FACTS = {"base", "examples", "work", "parent", "progress_seconds"}
+_NOT_FACTS = {"base", "examples", "work", "parent", "validation", "progress_seconds"}
 #: The loss of a training is the mean of its last so many steps.
 _LAST = 10
 
@@ -53,9 +53,12 @@ def put(spec: Spec, told: dict[str, Any], write: Callable[[Path], None]) -> None
     made = spec.finished.with_name(".finished.partial")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
-    write(made)
-    (made / "training.json").write_text(json.dumps(told, indent=1) + "\n")
-    made.replace(spec.finished)
+    try:
+        write(made)
+        (made / "training.json").write_text(json.dumps(told, indent=1) + "\n")
+        made.replace(spec.finished)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def name_base(folder: Path, spec: Spec) -> None:

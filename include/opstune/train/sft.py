@@ -43,7 +43,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         self._rows = [{"input_ids": row.ids, "labels": row.labels} for row in rows]
         pad = tokenizer.pad_token_id or 0
         at_once = spec.batch_size * spec.max_length if means.cuda or means.packing else None
-        self._layout = Layout(pad, spec.batch_size, at_once, means.packing)
+        self.layout = Layout(pad, spec.batch_size, at_once, means.packing)
         super().__init__(
             model=model,
             args=_arguments(spec, means),
@@ -122,7 +122,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         steps = Steps(lengths, self.spec.effective_batch, self.spec.seed, self.args.process_index, self.args.world_size)
         pinned = self.args.dataloader_pin_memory
         rows: Any = self._rows  # a list serves as a dataset, which torch's types do not know
-        return Loader(rows, batch_sampler=steps, collate_fn=self._layout, pin_memory=pinned)
+        return Loader(rows, batch_sampler=steps, collate_fn=self.layout, pin_memory=pinned)
 
     def _get_num_items_in_batch(self, batch_samples: Sequence[dict[str, Any]], device: Any) -> Any:
         """Answer tokens of the whole step, which its loss is divided by; counts its tokens on the way."""
@@ -190,8 +190,7 @@ def _arguments(spec: Spec, means: Means) -> SFTConfig:
         dataloader_pin_memory=means.cuda,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=spec.checkpoint_steps,
+        save_strategy="no",  # when to save is the callbacks' to say
         report_to="none",
         disable_tqdm=True,
     )

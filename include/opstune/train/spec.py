@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from opstune.train.profiles import Attention, Backend, Freeze, Lora, Method
+from opstune.train.profiles import Attention, Backend, EarlyStopping, Freeze, Lora, Method
 
 
 class Halving(BaseModel):
@@ -54,7 +54,11 @@ class Spec(BaseModel):
     activation_checkpointing: bool
     attention: Attention
     packing: bool
-    checkpoint_steps: int
+    validation: Path | None = None
+    validate_every: float | None = None
+    early_stopping: EarlyStopping | None = None
+    checkpoint_steps: int | None
+    checkpoint_minutes: float | None
     keep_checkpoints: int
     progress_seconds: float
     seed: int

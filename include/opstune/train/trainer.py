@@ -19,10 +19,11 @@ from opstune.train import attempts, checkpoints, failures, launch, progress
 from opstune.train.attempts import Attempts
 from opstune.train.followed import Followed
 from opstune.train.place import Here, Place
-from opstune.train.preflight import TRAINING_FILE, parent_ref, parent_sha256, preflight
-from opstune.train.profiles import Profile, base_folder, base_sha256
+from opstune.train.preflight import parent_ref, preflight
+from opstune.train.profiles import Profile
 from opstune.train.progress import Progress
-from opstune.train.spec import Spec, split_batch
+from opstune.train.request import Request
+from opstune.train.spec import Spec
 from opstune.train.story import Story, explain
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Trainer:
     ) -> None:
         self.folder = folder
         self.work = folder.with_name(f"{folder.name}.work")
-        self._dataset, self._profile, self._settings, self._parent = dataset, profile, settings, parent
+        self._request = Request(dataset, profile, settings, parent)
         self._on_progress = on_progress
         self._environment = environment or {}
         self._place = place or Here()
@@ -92,14 +93,15 @@ class Trainer:
             OneExampleTooLarge, TrainerStopped, DivergedAgain, DriverFaultAgain, TrainerFailed, InputError: it does not.
         """
         self.check()
-        asked = self._asked()
-        inputs = {"dataset": self._dataset, "parent": parent_ref(self._parent) if self._parent else None}
-        kind = "hosted" if self._profile.hosted else "adapter"
+        request = self._request
+        asked = request.asked()
+        inputs = {"dataset": request.dataset, "parent": parent_ref(request.parent) if request.parent else None}
+        kind = "hosted" if request.profile.hosted else "adapter"
         try:
             ref = artifacts.build(self.folder, kind, inputs, asked, lambda partial: self._make(partial, asked))
         except OSError as error:
             raise self._outside_the_child(error) from error
-        if not self._profile.hosted:  # what was begun at a provider is known by its work folder alone
+        if not request.profile.hosted:  # what was begun at a provider is known by its work folder alone
             self._tidy()
         return ref
 
@@ -110,85 +112,25 @@ class Trainer:
             OpstuneError: all that is in the way of this training, in one.
         """
         environment = {**os.environ, **self._environment}
-        here, keep = isinstance(self._place, Here), self._settings.keep_checkpoints
-        return preflight(self.folder, self._dataset, self._profile, keep, self._parent, environment, here)
+        asked, here = self._request, isinstance(self._place, Here)
+        keep = asked.settings.keep_checkpoints
+        return preflight(self.folder, asked.dataset, asked.profile, keep, asked.parent, environment, here)
 
     def stop(self) -> None:
         """End the child and whatever it started, as a person who stops the training does."""
         self._stopped = True
         self._place.stop()
 
-    def _asked(self) -> dict[str, Any]:
-        """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
-        told = {"progress_seconds", "checkpoint_steps", "keep_checkpoints", "devices", "place", "hosted"}
-        told |= {"allow_data_to_leave"}
-        return {
-            "profile": self._profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
-            "chat_template": self._profile.template,
-            "train": self._settings.model_dump(mode="json", exclude=told),
-            "base_sha256": base_sha256(self._profile),
-            "parent_sha256": parent_sha256(self._parent) if self._parent else None,
-            "dataset": self._dataset.sha256,
-        }
-
     def _make(self, partial: Path, asked: Mapping[str, Any]) -> dict[str, float]:
         left = attempts.take_up(self.work, artifacts.fingerprint(asked))
-        spec = self._spec(asked, left)
+        spec = self._request.spec(asked, left, self.work)
         if not spec.finished.is_dir():
             artifacts.write_text(self.work / "spec.json", spec.model_dump_json(indent=1))
             self._follow(spec, left)
         shutil.copytree(spec.finished, partial, dirs_exist_ok=True)
         facts = json.loads((partial / "training.json").read_text())
-        return {name: float(facts[name]) for name in ("steps", "tokens", "loss") if facts[name] is not None}
-
-    def _spec(self, asked: Mapping[str, Any], left: Attempts) -> Spec:
-        """The profile with this run's settings in it, and no more examples at once than fitted before."""
-        profile, settings = self._profile, self._settings
-        rate, epochs = profile.learning_rate, profile.epochs
-        if self._parent is not None:
-            rate, epochs = rate * profile.incremental.learning_rate_factor, profile.incremental.epochs
-        largest = min(profile.batch_size, left.largest_batch or profile.batch_size)
-        batch, accumulation = split_batch(profile.effective_batch, largest)
-        if batch < profile.batch_size:
-            log.warning("Memory was short before: %d x %d examples a step, %d at once.", batch, accumulation, batch)
-        shared = {
-            "backend",
-            "method",
-            "lora",
-            "freeze",
-            "schedule",
-            "warmup",
-            "weight_decay",
-            "max_grad_norm",
-            "max_length",
-            "optimiser",
-        }
-        return Spec(
-            asked=left.asked,
-            base=Path(profile.base) if profile.hosted else base_folder(profile),
-            base_name=profile.base_name,
-            base_sha256=asked["base_sha256"],
-            examples=self._dataset.path / TRAINING_FILE,
-            work=self.work.resolve(),
-            parent=self._parent.resolve() if self._parent else None,
-            parent_sha256=asked["parent_sha256"],
-            profile=profile.name,
-            chat_template=profile.template,
-            epochs=settings.epochs or epochs,
-            max_steps=settings.max_steps,
-            learning_rate=settings.learning_rate or rate,
-            halvings=left.halvings,
-            batch_size=batch,
-            accumulation=accumulation,
-            activation_checkpointing=profile.activation_checkpointing,
-            attention=profile.attention,
-            packing=profile.packing,
-            checkpoint_steps=settings.checkpoint_steps,
-            keep_checkpoints=settings.keep_checkpoints,
-            progress_seconds=settings.progress_seconds,
-            seed=settings.seed,
-            **{name: getattr(profile, name) for name in shared},
-        )
+        counted = ("steps", "tokens", "loss", "validation_loss")
+        return {name: float(facts[name]) for name in counted if facts.get(name) is not None}
 
     def _follow(self, spec: Spec, left: Attempts) -> None:
         """Start the child and follow it to its end."""
@@ -218,10 +160,10 @@ class Trainer:
         Raises:
             ConfigError: a step's examples cannot be shared out to them evenly.
         """
-        if self._profile.backend != "trl":
+        if self._request.profile.backend != "trl":
             return 1
-        processes = launch.processes({**os.environ, **self._environment}, self._settings.devices)
-        launch.share(self._profile.effective_batch, processes)
+        processes = launch.processes({**os.environ, **self._environment}, self._request.settings.devices)
+        launch.share(self._request.profile.effective_batch, processes)
         return processes
 
     def _outside_the_child(self, error: OSError) -> OSError | OpstuneError:
@@ -240,6 +182,9 @@ class Trainer:
                 log.info("Resumes from the checkpoint of step %d.", facts["step"])
             case "progress" if self._on_progress:
                 self._on_progress(Progress(**facts))
+            case "validated":
+                best = "the best so far" if facts["best"] == facts["step"] else f"the best is step {facts['best']}"
+                log.info("step %d  validation loss %.4f  %s", facts["step"], facts["loss"], best)
             case "saved":
                 log.debug("checkpoint of step %d saved", facts["step"])
 

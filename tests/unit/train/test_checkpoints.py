@@ -51,6 +51,11 @@ def test_only_the_last_few_are_kept(folder: Path) -> None:
     assert checkpoints.steps(folder) == [20, 100]
 
 
+def test_the_best_is_kept_however_old(folder: Path) -> None:
+    checkpoints.keep_last(folder, 1, best=10)
+    assert checkpoints.steps(folder) == [10, 100]
+
+
 def test_what_is_newer_than_the_one_resumed_from_goes(folder: Path) -> None:
-    checkpoints.keep_last(folder, 2, after=20)
+    checkpoints.drop_after(folder, 20)
     assert checkpoints.steps(folder) == [10, 20]

@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from child_place import Break, Told, facts, make_spec, same, weights
 from peft import PeftModel
-from safetensors.torch import load_file
 from training_data import example
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from opstune.errors import ConfigError, Diverged
-from opstune.tables import write_examples
 from opstune.train.backends import trl
 from opstune.train.callbacks import Lookout
 from opstune.train.profiles import Profile
@@ -30,52 +29,6 @@ def one_thread() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(before)
-
-
-class Told(list[dict[str, Any]]):
-    def __call__(self, event: str, **facts: Any) -> None:
-        self.append({"event": event, **facts})
-
-    def steps(self, event: str) -> list[int]:
-        return [told["step"] for told in self if told["event"] == event]
-
-
-class Break(TrainerCallback):
-    """Raises when a step begins."""
-
-    def __init__(self, step: int, error: Exception) -> None:
-        self.step, self.error = step, error
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == self.step:
-            raise self.error
-
-
-def make_spec(work: Path, base: Path, profile: Profile, **changes: Any) -> Spec:
-    work.mkdir(parents=True)
-    write_examples(work / "train.parquet", [example(number) for number in range(18)])
-    shared = set(Spec.model_fields) & set(Profile.model_fields) - {"base", "base_sha256"}
-    values = {
-        **{name: getattr(profile, name) for name in shared},
-        "asked": "x", "base": base, "base_name": "base", "base_sha256": "0", "examples": work / "train.parquet",
-        "work": work, "parent": None, "parent_sha256": None, "profile": profile.name, "max_steps": None,
-        "checkpoint_steps": 2, "keep_checkpoints": 2, "progress_seconds": 100, "seed": 7,
-    }  # fmt: skip
-    return Spec.model_validate({**values, **changes})
-
-
-def weights(spec: Spec) -> dict[str, torch.Tensor]:
-    return load_file(spec.finished / "adapter_model.safetensors")
-
-
-def facts(spec: Spec) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((spec.finished / "training.json").read_text())
-    return found
-
-
-def same(left: Spec, right: Spec) -> bool:
-    one, other = weights(left), weights(right)
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(

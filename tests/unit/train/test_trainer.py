@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -124,7 +125,7 @@ def test_the_work_of_another_request_is_not_resumed(stand_in: Make, profile: Pro
         trainer.run()
     assert (trainer.work / "checkpoints").is_dir()
     other = stand_in("assert not (work / 'checkpoints').exists(); finish()")
-    other._settings = SETTINGS.model_copy(update={"seed": 8})
+    other._request = replace(other._request, settings=SETTINGS.model_copy(update={"seed": 8}))
     other.run()
 
 
@@ -194,7 +195,9 @@ def test_a_parent_without_an_adapter_is_refused_before_anything_starts(stand_in:
 )
 def test_a_machine_too_small_is_told_at_once(stand_in: Make, needs: dict[str, float], kind: type[Exception]) -> None:
     trainer = stand_in("finish()")
-    trainer._profile = Profile.model_validate({**trainer._profile.model_dump(), "needs": needs})
+    asked = trainer._request
+    small = Profile.model_validate({**asked.profile.model_dump(), "needs": needs})
+    trainer._request = replace(asked, profile=small)
     with pytest.raises(kind):
         trainer.run()
 

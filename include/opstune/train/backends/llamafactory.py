@@ -58,7 +58,7 @@ def run(spec: Spec, tell: Tell) -> None:
     base = spec.base if means.cuda else in_float32(spec.base, files.base)
     # A checkpoint holds the rate of its schedule, so half the rate is a new beginning.
     found = None if spec.halvings else checkpoints.last_complete(spec.checkpoints)
-    checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
+    checkpoints.drop_after(spec.checkpoints, found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])
     asked = arguments(spec, files, base, means, resume=found[1] if found else None)

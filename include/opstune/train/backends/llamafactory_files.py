@@ -118,7 +118,7 @@ def arguments(spec: Spec, files: Files, base: Path, means: Means, resume: Path |
         "data_seed": spec.seed,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
+        "save_strategy": "steps" if spec.checkpoint_steps else "no",
         "save_steps": spec.checkpoint_steps,
         "resume_from_checkpoint": str(resume) if resume else None,
         "dataloader_num_workers": 0,

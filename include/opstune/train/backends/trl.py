@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
 from opstune.tables import read_examples
 from opstune.train import checkpoints, launch, machine, model, result
@@ -17,6 +17,7 @@ from opstune.train.examples import tokenise
 from opstune.train.progress import Tell
 from opstune.train.sft import AnswerTrainer
 from opstune.train.spec import Spec
+from opstune.train.validation import Validate, course, facts, take_best
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +39,14 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     found = tokenise(read_examples(spec.examples), tokenizer, spec.max_length)
     trainer = AnswerTrainer(adapted, tokenizer, found.rows, spec, means)
     log.info("%d examples, %d tokens, ready after %.1f s", len(found.rows), found.tokens, time.monotonic() - started)
+    held_out = tokenise(read_examples(spec.validation), tokenizer, spec.max_length).rows if spec.validation else []
+    validate = [Validate(trainer, held_out, tell)] if held_out else []
     began = time.monotonic()
-    resumed_from = train(trainer, tell, callbacks)
+    resumed_from = train(trainer, tell, [*validate, *callbacks])
     trained = time.monotonic() - began
     if not launch.rank().speaks:
         return
+    chosen = take_best(trainer)
     told = result.facts(
         spec,
         result.curve(trainer.state.log_history),
@@ -56,6 +60,7 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
         training_seconds=round(trained, 2),
         resumed_from=resumed_from,
         progress=result.progress(trainer.state.log_history),
+        **facts(trainer, chosen),
     )
     result.put(spec, told, lambda folder: save(trainer, folder))
     tell("finished", step=trainer.state.global_step)
@@ -72,7 +77,7 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
         found = checkpoints.last_complete(spec.checkpoints)
         if speaks:
             shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
-            checkpoints.keep_last(spec.checkpoints, spec.keep_checkpoints, after=found[0] if found else 0)
+            checkpoints.drop_after(spec.checkpoints, found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])
     halved = (HalvedRate(spec, tell),) if spec.halvings else ()
@@ -80,7 +85,8 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
     for callback in (Lookout(), *halved, *seal, TellProgress(trainer, tell), *extra):
         trainer.add_callback(callback)
     try:
-        trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
+        if not found or not _take_up_the_end(trainer, found[1]):
+            trainer.train(resume_from_checkpoint=str(found[1]) if found else None)
         trainer.accelerator.end_training()
     except Exception:
         tell("broke", step=trainer.state.global_step)
@@ -89,6 +95,20 @@ def train(trainer: AnswerTrainer, tell: Tell, extra: Sequence[TrainerCallback] =
         if speaks:  # a half-written checkpoint is nothing but lost room on a disk that may be full
             shutil.rmtree(spec.work / "unfinished", ignore_errors=True)
     return found[0] if found else None
+
+
+def _take_up_the_end(trainer: AnswerTrainer, checkpoint: Path) -> bool:
+    """Whether a checkpoint is of the training's last step, whose weights are then loaded: there is nothing to train.
+
+    Transformers would make one more step where ``max_steps``, or patience, had ended it within an epoch.
+    """
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    over = course(state.log_history, trainer.spec.early_stopping).over
+    if state.global_step < state.max_steps and not over:
+        return False
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state, trainer.tokens = state, state.num_input_tokens_seen
+    return True
 
 
 def save(trainer: AnswerTrainer, folder: Path) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 MARK = "OPSTUNE_LEASE"
 #: Devices that may be leased on this machine; ``cpu:0,cpu:1`` are two that exist in name only.
 NAMED = "OPSTUNE_DEVICES"
+#: Between the lock files of a process's leases: no colon, which stands in names like ``cpu:0``.
+_BETWEEN = "\n"
 CPU = "cpu"
 FAULT_SECONDS = 3600.0
 
@@ -76,13 +78,18 @@ def device(
     folder.mkdir(parents=True, exist_ok=True)
     locks = _acquire(folder, choices, count, wait_seconds, poll_seconds)
     try:
-        mark = os.pathsep.join(lock.lock_file for lock in locks.values())
-        _end_orphans(set(mark.split(os.pathsep)))
+        files = [lock.lock_file for lock in locks.values()]
+        _end_orphans(set(files))
         for name in locks:
+            if dead := _read(_record(folder, name)):  # who gives a device back takes its record away
+                log.warning("device %s is taken over from %s (pid %d), which died", name, dead["holder"], dead["pid"])
             told = {"holder": holder, "pid": os.getpid(), "since": time.time()}
             write_text(_record(folder, name), json.dumps(told))
         log.info("holding %s %s", "device" if count == 1 else "devices", ", ".join(locks))
-        yield {"CUDA_VISIBLE_DEVICES": ",".join(name for name in locks if not _virtual(name)), MARK: mark}
+        yield {
+            "CUDA_VISIBLE_DEVICES": ",".join(name for name in locks if not _virtual(name)),
+            MARK: _BETWEEN.join(files),
+        }
     except DriverFault as error:
         for name in locks:
             write_text(_fault(folder, name), json.dumps({"holder": holder, "what": error.what, "at": time.time()}))
@@ -157,7 +164,7 @@ def _end_orphans(lock_files: set[str]) -> None:
     orphans = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            marks = set(process.environ().get(MARK, "").split(os.pathsep))
+            marks = set(process.environ().get(MARK, "").split(_BETWEEN))
             if process.pid != os.getpid() and marks & lock_files:
                 orphans.append(process)
                 process.terminate()

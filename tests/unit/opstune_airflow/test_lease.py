@@ -66,6 +66,15 @@ def test_a_virtual_device_hides_every_gpu(tmp_path: Path, names: list[str]) -> N
         assert held["CUDA_VISIBLE_DEVICES"] == ""
 
 
+def test_a_process_on_a_device_of_another_folder_is_nobodys_orphan(tmp_path: Path) -> None:
+    with lease.device(tmp_path / "other", "other", ["cpu:0"]) as held:
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        with subprocess.Popen(command, env={**os.environ, **held}) as process:
+            with lease.device(tmp_path / "mine", "first", ["cpu:0"]):
+                assert process.poll() is None
+            process.kill()
+
+
 def test_several_devices_are_held_together_and_shown_in_order(tmp_path: Path) -> None:
     with lease.device(tmp_path, "first", ["0", "1", "2"], count=2) as held:
         assert held["CUDA_VISIBLE_DEVICES"] == "0,1"
@@ -129,7 +138,9 @@ def test_a_device_whose_driver_failed_is_left_alone_for_an_hour(
         assert held["CUDA_VISIBLE_DEVICES"] == "0"
 
 
-def test_the_lease_of_a_killed_holder_is_taken_over_and_its_trainer_ended(tmp_path: Path) -> None:
+def test_the_lease_of_a_killed_holder_is_taken_over_and_its_trainer_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     program = (
         "import os, subprocess, sys; from pathlib import Path; from opstune_airflow import lease\n"
         "with lease.device(Path(sys.argv[1]), 'dead', ['0']) as environment:\n"
@@ -147,4 +158,5 @@ def test_the_lease_of_a_killed_holder_is_taken_over_and_its_trainer_ended(tmp_pa
         with lease.device(tmp_path, "next", [*PAIR], 5.0, 0.05, count=2):
             record = json.loads(next(tmp_path.glob("*-0.json")).read_text())
             assert (record["holder"], record["pid"]) == ("next", os.getpid())
+            assert f"device 0 is taken over from dead (pid {holder.pid}), which died" in caplog.text
             assert not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE

@@ -24,7 +24,7 @@ from opstune.errors import (
     ServiceDown,
     Throttled,
     TrainerFailed,
-    TrainerKilled,
+    TrainerStopped,
 )
 from opstune.examples import Example, example_id
 from opstune.settings import Connection, HostedSettings, Patience, TrainSettings
@@ -212,7 +212,7 @@ def test_a_stopped_training_cancels_its_job(place: Place) -> None:
     place.server.answer = lambda request: _noticed(place.openai, request, running)
     stopper = threading.Thread(target=lambda: (running.wait(10), trainer.stop()))
     stopper.start()
-    with pytest.raises(TrainerKilled, match="ftjob-1 was cancelled on request"):
+    with pytest.raises(TrainerStopped, match="ftjob-1 was cancelled on request"):
         trainer.run()
     stopper.join()
     assert place.openai.jobs["ftjob-1"]["status"] == "cancelled"

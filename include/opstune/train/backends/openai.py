@@ -27,7 +27,7 @@ from opstune.errors import (
     OutsideError,
     ServiceDown,
     TrainerFailed,
-    TrainerKilled,
+    TrainerStopped,
 )
 from opstune.settings import Connection, TrainSettings
 from opstune.tables import read_examples
@@ -88,7 +88,7 @@ class Hosted:
             ConfigError: data may not leave the house, there is no connection, or the provider refuses the request.
             AccessDenied: the key was refused. DataError: the provider refuses the file.
             OutsideError: the provider did not answer for ``train.hosted.wait_hours``, or not when the job was begun.
-            TrainerFailed: the job failed, or was cancelled at the provider. TrainerKilled: it was cancelled from here.
+            TrainerFailed: the job failed, or was cancelled at the provider. TrainerStopped: it was cancelled from here.
             JobRuns: it is begun, and nobody is to wait here.
         """
         started = time.monotonic()
@@ -101,7 +101,7 @@ class Hosted:
                 raise JobRuns(job.id)
             try:
                 job = self._follow(service, job, tell)
-            except TrainerKilled:
+            except TrainerStopped:
                 _begun(spec).unlink(missing_ok=True)  # the next attempt is a new job
                 raise
             finish(service, spec, job, tell, time.monotonic() - started)
@@ -145,8 +145,8 @@ class Hosted:
                 return job
             if self._stopped.wait(hosted.poll_seconds):
                 service.cancel(job.id)
-                todo = "A retry begins a new job."
-                raise TrainerKilled(f"the job {job.id} was cancelled on request", "OpenAI", todo)
+                todo = "Clear the task, or give the command again, to begin a new job."
+                raise TrainerStopped(f"the job {job.id} was cancelled on request", "OpenAI", todo)
             if time.monotonic() > end:
                 todo = "The job goes on there. Clear the task to wait on, or cancel it at the provider."
                 what = f"the job {job.id} has not ended in {hosted.wait_hours:g} hours: it is {job.status}"

@@ -22,8 +22,10 @@ WHEN_IT_FAILS: Final[dict[str, str]] = {
     "differ on what.",
     "dataset": "Too few usable examples, one class crowding out the rest, or a file that changed after it was "
     "written. The log says which number missed which limit of `opstune.yaml`.",
-    "train": "The last lines of the log say what broke. Out of memory and a killed trainer are tried again by "
-    "themselves, from the last complete checkpoint. A diverged loss is not: lower the learning rate in the form.",
+    "train": "The last lines of the log say what broke, what was saved and what comes next. By itself, from the last "
+    "complete checkpoint, it goes on after: out of memory (half the batch), a killed trainer, a full disk (ten "
+    "minutes later), and once each a faulty driver (another device) and a diverged loss (half the learning rate). "
+    "Not after bad data and bugs.",
     "evaluate": "A model could not be measured, which says nothing about the model. Clear the task once the cause is "
     "mended.",
     "gate": "A rejected model does **not** fail here: the run stays green, later tasks are skipped, and the reason is "

@@ -28,7 +28,7 @@ def main(spec_file: Path) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    _end_with_parent(events.fileno())
+    _end_with_parent(events)
     rank = launch.rank()
     tell = _teller(events, rank)
     launch.one_device()
@@ -57,7 +57,7 @@ def _teller(events: IO[str], rank: Rank) -> Tell:
     return tell
 
 
-def _end_with_parent(events: int) -> None:
+def _end_with_parent(events: IO[str]) -> None:
     """End when the parent is gone, however it went: an orphan would keep the GPU.
 
     A pipe whose reader is gone says so to ``poll``, even where the parent died before this process looked.
@@ -65,12 +65,13 @@ def _end_with_parent(events: int) -> None:
     parent, pipe = os.getppid(), select.poll()
     pipe.register(events, 0)
 
-    def watch() -> None:
+    def watch(_open: IO[str]) -> None:
         while os.getppid() == parent and not pipe.poll(1000):
             pass
         os._exit(143)
 
-    threading.Thread(target=watch, daemon=True, name="parent-watch").start()
+    # The thread keeps the file open: closed with the last event, it would look as if the parent were gone.
+    threading.Thread(target=watch, args=(events,), daemon=True, name="parent-watch").start()
 
 
 class _Alone:

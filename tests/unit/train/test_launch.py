@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -51,6 +53,21 @@ def test_a_step_that_cannot_be_shared_out_evenly_is_refused() -> None:
 def test_one_process_needs_no_launcher() -> None:
     assert launch.command(1) == Trainer.command
     assert "accelerate.commands.launch" in launch.command(2)
+
+
+LATE = """
+import atexit, sys, time
+from pathlib import Path
+from opstune.train.child import main
+atexit.register(time.sleep, 2.5)
+sys.exit(main(Path("missing.json")))
+"""
+
+
+def test_a_trainer_that_takes_long_to_end_keeps_its_exit_code() -> None:
+    """Its watch for a parent that is gone looks at the pipe of events once a second, to the last."""
+    done = subprocess.run([sys.executable, "-c", LATE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1
 
 
 def summary(*ended: tuple[int, int]) -> list[str]:

@@ -7,6 +7,7 @@ the script works and says nothing of a GPU. Writes ``gpu.json`` into $OUT, or un
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -105,6 +106,7 @@ def cases(found: machine.Machine) -> Iterator[Case]:
 def measure(case: Case) -> Seen:
     """Train a few steps of a case, after two that are not counted."""
     effective = _TINY_EFFECTIVE if case.shape is TINY else _EFFECTIVE
+    gc.collect()  # the last case's trainer and its model refer to each other
     with tempfile.TemporaryDirectory() as folder:
         spec = _spec(case, Path(folder), effective)
         means = machine.means(spec)
@@ -209,6 +211,10 @@ def main(minutes: float) -> int:
             seen = measure(case)
         except torch.OutOfMemoryError:
             print(f"{case.name:<52} does not fit into this GPU's memory")
+            continue
+        except Exception as error:  # a lent GPU's minutes are for the other cases
+            print(f"{case.name:<52} failed: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+            broken = 1
             continue
         row = entry(case, seen, peak, time.perf_counter() - began, f"{source}, {platform.machine()}")
         rows.append(row)

@@ -113,8 +113,8 @@ class TrainOperator(DeviceOperator):
 
     def on_kill(self) -> None:
         self.log.warning(
-            "Told to stop: somebody marked or cleared the task, or its worker shuts down. The trainer is ended, "
-            "its last checkpoint stays, and the task goes on from there once it is cleared."
+            "Told to stop: the task was marked, cleared or given to another worker, or this worker shuts down. The "
+            "trainer is ended and its last checkpoint stays: another attempt, or clearing the task, goes on from there."
         )
         if self._trainer:
             self._trainer.stop()

@@ -443,14 +443,15 @@ def _champion(settings: Settings) -> annotating.Model | None:
 
 
 def _words(run: Run, dataset: Ref, adapter: Ref) -> str:
-    """A training in a sentence, as MLflow shows it above the run."""
+    """A training in a sentence, and what it descends from: the description of its run in MLflow."""
     origin = f"going on from {run.parent.version}" if run.parent else "from the base"
-    counts = {**dataset.counts, **adapter.counts}
-    return (
+    counts = ", ".join(f"{name} {value:,.6g}" for name, value in adapter.counts.items())
+    sentence = (
         f"**{run.mode.capitalize()} retrain**, {origin}: profile {run.settings.train.profile}, "
-        f"{counts['train']:,.0f} examples, {counts['steps']:,.0f} steps, {counts['tokens']:,.0f} tokens, "
-        f"loss {counts['loss']:.4f} at the end."
+        f"{dataset.counts['train']:,.0f} examples; {counts}."
     )
+    descent = {name.replace("_", " "): value for name, value in tracking.lineage(adapter).items() if value is not None}
+    return "\n".join([sentence, "", "| lineage | |", "|---|---|", *(f"| {k} | {v} |" for k, v in descent.items())])
 
 
 def _told(run: Run, verdict: Ref) -> Ref:

@@ -23,7 +23,15 @@ CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "PERMISSION_DENIED"}
 #: A stage does not wait longer than some seconds for a server that is down; MLflow's own defaults are minutes.
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+#: MLflow's pages then begin with trainings and their curves rather than with traces.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @cache
@@ -111,7 +119,7 @@ def _experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
     file = database(tracking_uri)
     location = (file.parent / "mlruns").as_uri() if file else None
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=location, tags=_KIND))
     except MlflowException:  # another process made it in between
         if known := client.get_experiment_by_name(name):
             return str(known.experiment_id)

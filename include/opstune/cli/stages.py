@@ -12,6 +12,7 @@ import typer
 from opstune import settings as configuration
 from opstune.artifacts import Ref, open_ref, verify
 from opstune.cli.output import AsJson, show, table
+from opstune.errors import DiskFull, TrainingError
 from opstune.settings import Mode
 
 dataset = typer.Typer(help="What the model is trained and tested on.", no_args_is_help=True)
@@ -72,8 +73,15 @@ def train(
         found = pipeline.check_training(_run(run, mode, asked), open_ref(folder))
         show({"ready": True, "found": found}, as_json, "This training can start here.")
         return
-    with followed() as tell:
-        adapter = pipeline.run_training(_run(run, mode, asked), open_ref(folder), on_progress=tell)
+    job = _run(run, mode, asked)
+    try:
+        with followed() as tell:
+            adapter = pipeline.run_training(job, open_ref(folder), on_progress=tell)
+    except (TrainingError, DiskFull):
+        typer.echo(
+            f"What was saved belongs to run {job.id}: to go on, give the same command with --run {job.id}.", err=True
+        )
+        raise
     _show_ref(adapter, as_json)
 
 

@@ -113,7 +113,7 @@ class Trainer:
         """
         environment = {**os.environ, **self._environment}
         asked, here = self._request, isinstance(self._place, Here)
-        keep = asked.settings.keep_checkpoints
+        keep = asked.settings.keep_checkpoints + (asked.profile.validate_every is not None)  # the best one, too
         return preflight(self.folder, asked.dataset, asked.profile, keep, asked.parent, environment, here)
 
     def stop(self) -> None:

@@ -69,7 +69,8 @@ class Client:
         self._call("PATCH", f"{self._run_path(dag_id, run_id)}/taskInstances/{task_id}", {"new_state": state})
 
     def set_pool(self, name: str, slots: int) -> None:
-        self._call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", {"pool": name, "slots": slots})
+        asked = {"pool": name, "slots": slots, "include_deferred": False}
+        self._call("PATCH", f"/api/v2/pools/{name}?update_mask=slots", asked)
 
     def mark(self, dag_id: str, run_id: str, state: str) -> None:
         self._call("PATCH", self._run_path(dag_id, run_id), {"state": state})

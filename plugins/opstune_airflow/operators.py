@@ -106,8 +106,7 @@ class TrainOperator(DeviceOperator):
     def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
         from opstune import pipeline
 
-        place = self._pod(run) if run.settings.train.place == "pod" else None
-        ref = pipeline.run_training(run, refs["dataset"], self._remember, environment, place=place)
+        ref = pipeline.run_training(run, refs["dataset"], self._remember, environment, place=self._pod(run))
         assets.describe(assets.ADAPTER, sha256=ref.sha256, **ref.counts)
         return ref
 
@@ -119,12 +118,16 @@ class TrainOperator(DeviceOperator):
         if self._trainer:
             self._trainer.stop()
 
-    def _pod(self, run: Run) -> Place:
+    def _pod(self, run: Run) -> Place | None:
         from opstune.train import load_profile
+
+        profile = load_profile(run.settings.train.profile)
+        if run.settings.train.place != "pod" or profile.hosted:
+            return None
         from opstune_airflow import pod  # Kubernetes' client: only where a pod is asked for
 
         connection = pod.CONNECTION if settings.has_connection(pod.CONNECTION) else None
-        return pod.Pod(run.settings, load_profile(run.settings.train.profile), get_current_context(), connection)
+        return pod.Pod(run.settings, profile, get_current_context(), connection)
 
     def _remember(self, trainer: Trainer) -> None:
         self._trainer = trainer

@@ -27,6 +27,7 @@ from transformers import TrainerCallback
 from opstune.artifacts import git_revision, write_text
 from opstune.bench import shapes
 from opstune.bench.shapes import LLAMA_8B, QWEN2_7B, TINY, Shape
+from opstune.settings import TrainSettings
 from opstune.train import machine
 from opstune.train.profiles import Attention, Profile
 from opstune.train.sft import AnswerTrainer
@@ -141,13 +142,14 @@ def _spec(case: Case, folder: Path, effective: int) -> Spec:
             "incremental": {"learning_rate_factor": 1, "epochs": 1}, "needs": {"disk_gb": 0, "memory_gb": 0},
         }
     )  # fmt: skip
-    shared = set(Spec.model_fields) & set(Profile.model_fields) - {"base", "base_sha256"}
+    named = set(Spec.model_fields)
+    run = TrainSettings(checkpoint_steps=1_000_000, progress_seconds=1e9).model_dump(include=named)
+    of_profile = {name: getattr(profile, name) for name in named & set(Profile.model_fields)}
     own = {
         "asked": case.name, "base": folder, "base_name": case.shape.name, "base_sha256": "", "examples": folder,
-        "work": folder, "parent": None, "parent_sha256": None, "profile": case.name, "max_steps": None,
-        "checkpoint_steps": 1_000_000, "keep_checkpoints": 1, "progress_seconds": 1e9, "seed": 7,
+        "work": folder, "parent": None, "parent_sha256": None, "profile": case.name,
     }  # fmt: skip
-    return Spec.model_validate({**{name: getattr(profile, name) for name in shared}, **own})
+    return Spec.model_validate({**run, **of_profile, **own})
 
 
 def ceiling(case: Case, peak: float) -> float:

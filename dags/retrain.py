@@ -7,7 +7,8 @@ from airflow.sdk import DAG, TaskGroup
 from opstune_airflow import assets, catalog, form, settings, tasks
 from opstune_airflow.annotation import AnnotationWait
 from opstune_airflow.defaults import ANY_SUCCESS, ARGS, at, judge, stage
-from opstune_airflow.operators import EvaluateOperator, TrainOperator, TurnSensor
+from opstune_airflow.hosted import TrainAnywhereOperator
+from opstune_airflow.operators import EvaluateOperator, TurnSensor
 
 INTRO = """
 Teaches the model what on-call did, measures it against the base and the champion on a test set that no
@@ -43,7 +44,9 @@ def retrain(dag_id: str, mode: str, cron: str) -> DAG:
         with TaskGroup("dataset"):
             dataset = stage(tasks.dataset, task_id="build", outlets=[assets.DATASET])(plan, examples)
         with TaskGroup("train"):
-            train = TrainOperator(task_id="adapter", plan=plan, refs={"dataset": dataset}, outlets=[assets.ADAPTER])
+            train = TrainAnywhereOperator(
+                task_id="adapter", plan=plan, refs={"dataset": dataset}, outlets=[assets.ADAPTER]
+            )
             adapter = train.output
         with TaskGroup("evaluate"):
             measured = {"dataset": dataset, "adapter": adapter}

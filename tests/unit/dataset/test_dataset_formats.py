@@ -19,7 +19,8 @@ from opstune.skills import get
 from opstune.skills.base import SYSTEM, messages, target
 from opstune.tables import read_examples
 
-BASE = Path(__file__).parents[3] / "include" / "models" / "tiny-ops"
+ROOT = Path(__file__).parents[3]
+BASE = ROOT / "include" / "models" / "tiny-ops"
 LLAMA_FACTORY = "OPSTUNE_LLAMAFACTORY"
 
 
@@ -212,10 +213,9 @@ print("READ" + json.dumps(rows))
 
 @pytest.mark.parametrize("format", ["alpaca", "sharegpt"])
 def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any) -> None:
-    environment_of_its_own = os.environ.get(LLAMA_FACTORY)
-    if not environment_of_its_own:
-        pytest.skip(f"make an environment with .ci/llamafactory and name its folder in {LLAMA_FACTORY}")
-    python = f"{environment_of_its_own}/bin/python"
+    python = Path(os.environ.get(LLAMA_FACTORY, ROOT / ".opstune" / "bench" / "llamafactory-venv")) / "bin" / "python"
+    if not python.is_file():
+        pytest.skip(f"make LLaMA-Factory's environment with .ci/llamafactory, or name its folder in {LLAMA_FACTORY}")
     dataset.export(built, tmp_path / "out", format)
     # LLaMA-Factory imports torchaudio and needs nothing of it for text.
     (tmp_path / "stand-in" / "torchaudio").mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any)
         **os.environ, "PYTHONPATH": str(tmp_path / "stand-in"), "HF_HUB_OFFLINE": "1", "DISABLE_VERSION_CHECK": "1",
         "HF_HOME": str(tmp_path / "hf"),
     }  # fmt: skip
-    command = [python, "-c", _READ, str(tmp_path / "out"), str(BASE), str(tmp_path / "trained")]
+    command = [str(python), "-c", _READ, str(tmp_path / "out"), str(BASE), str(tmp_path / "trained")]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     read = json.loads(done.stdout.rpartition("READ")[2])

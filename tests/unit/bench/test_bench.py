@@ -22,6 +22,20 @@ def test_the_fixed_rows_are_part_of_a_plain_bench(name: str) -> None:
     assert name not in ON_REQUEST
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "incremental_vs_full_seconds",
+        "incremental_vs_full_points",
+        *(f"incremental_forgetting_points_{strategy}" for strategy in ("proportional", "balanced", "recent")),
+    ],
+)
+def test_going_on_from_a_champion_is_measured_on_request(name: str) -> None:
+    """Three seeds of real trainings take longer than all other rows together."""
+    assert name in ROWS
+    assert name in ON_REQUEST
+
+
 def test_a_million_examples_are_measured_on_request_only() -> None:
     assert "dataset_build_1m" in ROWS
     assert "dataset_build_1m" in ON_REQUEST

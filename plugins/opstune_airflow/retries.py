@@ -23,7 +23,8 @@ RULES: Final = [
         RetryAction.FAIL,
         reason="What may be tried by itself was tried: a person has to act.",
     ),
-    RetryRule(errors.TrainerStopped, RetryAction.FAIL, reason="A person stopped it."),
+    # A worker that is shut down stops its task as a person does; a task that a person marked is not asked any more.
+    _again(errors.TrainerStopped, 5, "Stopped from outside: it goes on from the last complete checkpoint."),
     _again(errors.OutOfMemory, 10, "Out of memory: tried again with half the batch."),
     _again(errors.TrainerKilled, 5, "The trainer was killed: it goes on from the last complete checkpoint."),
     _again(errors.Diverged, 10, "The loss diverged: tried once more, from the last good checkpoint at half the rate."),

@@ -35,6 +35,12 @@ class TcpProxy:
         for one in (self._listener, *self._open):
             one.close()
 
+    def cut(self) -> None:
+        """Break off the connections that are open now."""
+        for one in self._open:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:

@@ -126,9 +126,11 @@ class Tracker:
         used = {name: value for name, value in told.get("settings", {}).items() if name not in _IN_LINEAGE}
         self.params(used, "used")
         self.metrics({f"training/{name}": value for name, value in adapter.counts.items()})
-        for series in ("curve", "progress", "validation"):
-            for point in told.get(series, []):
-                self._curves(point, int(point["step"]), self._when(int(point["step"])))
+        ends = {name: told.get(name) for name in ("chosen_step", "ended")}
+        self.tags({f"training.{name}": value for name, value in ends.items()})
+        measured = [{"step": point["step"], "validation_loss": point["loss"]} for point in told.get("validation", [])]
+        for point in [*told.get("curve", []), *told.get("progress", []), *measured]:
+            self._curves(point, int(point["step"]), self._when(int(point["step"])))
 
     def artifact(self, path: Path) -> None:
         """A file or folder to keep with the run; it must still be there when the stage ends."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -184,6 +185,26 @@ def test_datasets_training_and_artifacts_are_kept_with_the_run_once(place: Place
     assert {tag.key: tag.value for tag in given[0].tags}["sha256"] == refs["dataset"].sha256
     kept = tracking.connect(place.tracking_uri).list_artifacts(run.info.run_id)
     assert [artifact.path for artifact in kept] == ["report.html"]
+
+
+def test_the_validation_loss_is_a_curve_of_its_own_beside_what_was_chosen_by_it(place: Place, tmp_path: Path) -> None:
+    told = {
+        "curve": [{"step": 10, "loss": 2.0}],
+        "validation": [{"step": 5, "loss": 1.5}, {"step": 10, "loss": 1.7}],
+        "chosen_step": 5,
+        "ended": "all 10 steps were made",
+    }
+
+    def fill(out: Path) -> dict[str, float]:
+        (out / "training.json").write_text(json.dumps(told))
+        return {}
+
+    with tracking.run(place, "retrain-1") as tracker:
+        tracker.training(artifacts.build(tmp_path / "train", "adapter", {}, {"profile": {}, "train": {}}, fill))
+    assert history(place, "validation/loss") == [(5, 1.5), (10, 1.7)]
+    assert history(place, "train/loss") == [(10, 2.0)]
+    tags = stored(place).data.tags
+    assert (tags["training.chosen_step"], tags["training.ended"]) == ("5", "all 10 steps were made")
 
 
 def test_lineage_is_what_the_sealed_manifest_says(tmp_path: Path, make_run: MakeRun) -> None:

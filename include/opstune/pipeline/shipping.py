@@ -1,0 +1,132 @@
+"""From an adapter to the champion: measured, judged, converted, measured again as it ships, registered, deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from opstune import evaluate as evaluating
+from opstune import export, train
+from opstune.artifacts import Ref
+from opstune.engines.base import Engine
+from opstune.errors import EvaluationError, ExportError
+from opstune.evaluate import Verdict
+from opstune.pipeline.engines import hugging_face, llama_cpp
+from opstune.pipeline.run import Run, refuse_foreign, signed
+from opstune.registry import Version
+from opstune.settings import config_dir
+from opstune.skills.base import SYSTEM
+from opstune.train.backends.openai import model_of
+
+
+def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
+    """Base, champion and challenger on the frozen test set, decoded as production decodes.
+
+    Raises:
+        EvaluationError: the challenger stands at a provider.
+    """
+    settings = run.settings
+    refuse_foreign(run, dataset)
+    if model := model_of(adapter.path):
+        what = f"the model {model} stands at a provider, and opstune cannot measure it there yet"
+        todo = "It is trained and kept. Nothing was converted, registered or promoted, and the champion is as before."
+        raise EvaluationError(what, str(adapter.path), todo)
+    profile = train.load_profile(settings.train.profile)
+    base, champion = train.base_folder(profile), run.champion
+    # A base without a chat template of its own is asked in the one that the challenger learnt.
+    chats = adapter.path if profile.chat_template else None
+    adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
+    engines: dict[str, Callable[[], Engine]] = {
+        role: partial(hugging_face, base, folder, settings, None if folder else chats)
+        for role, folder in adapters.items()
+        if folder or role == "base"
+    }
+    inputs = {"adapter": adapter}
+    ref = signed(run, "evaluate", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
+    _track_evaluation(run, ref, prefix="tested")
+    return ref
+
+
+def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
+    """Hold the challenger against gates.yaml; writes the verdict and the report."""
+    refuse_foreign(run, dataset, evaluation)
+    ref = signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
+    return _told(run, ref)
+
+
+def convert(run: Run, adapter: Ref) -> Ref:
+    """Merge the adapter and write the quantised GGUF that ships.
+
+    Raises:
+        ExportError: its weights stand at a provider.
+    """
+    settings = run.settings
+    refuse_foreign(run, adapter)
+    if model := model_of(adapter.path):
+        what = f"the model {model} stands at a provider: there are no weights to convert"
+        raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
+    base = train.base_folder(train.load_profile(settings.train.profile))
+    return signed(run, "convert", export.convert, adapter, base, settings.export, settings.tools_dir, SYSTEM)
+
+
+def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
+    """The same test set through llama.cpp, one request at a time, as it will be served."""
+    settings = run.settings
+    refuse_foreign(run, dataset, gguf)
+    engines = {"challenger": partial(llama_cpp, gguf.path / "model.gguf", settings)}
+    inputs = {"gguf": gguf}
+    ref = signed(run, "evaluate_shipped", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
+    _track_evaluation(run, ref, prefix="shipped")
+    return ref
+
+
+def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
+    """The gate again, on the file that ships; it must also agree with what was tested."""
+    refuse_foreign(run, dataset, evaluation, tested)
+    ref = signed(
+        run,
+        "gate_shipped",
+        evaluating.gate,
+        evaluation,
+        config_dir() / "gates.yaml",
+        dataset=dataset,
+        tested=tested,
+        parity_points=run.settings.export.parity_points,
+    )
+    return _told(run, ref)
+
+
+def register(run: Run, refs: Mapping[str, Ref]) -> str:
+    """Bundle, sign and register what was tested; returns the semantic version."""
+    refuse_foreign(run, *refs.values())
+    parent = run.parent.version if run.parent else None
+    with run.tracked():
+        return run.registry.register(refs, mode=run.mode, parent=parent, run_id=run.id).version
+
+
+def deploy(run: Run, version: str) -> Version:
+    """Make a version the champion on its own signed verdict; the one before becomes ``previous``."""
+    with run.tracked() as tracker:
+        promoted = run.registry.promote(version, who="retrain", why=f"run {run.id} passed its gate")
+        tracker.tags({"verdict": "promote", "version": version})
+        tracker.finish()
+    return promoted
+
+
+def read_verdict(ref: Ref) -> Verdict:
+    return evaluating.read_verdict(ref)
+
+
+def _told(run: Run, verdict: Ref) -> Ref:
+    """A verdict that ends the retrain ends its MLflow run; one that promotes is told by the stages that follow."""
+    found = read_verdict(verdict)
+    if found.verdict != "promote":
+        with run.tracked() as tracker:
+            tracker.tags({"verdict": found.verdict, "verdict.why": found.sentence})
+            tracker.finish()
+    return verdict
+
+
+def _track_evaluation(run: Run, evaluation: Ref, prefix: str) -> None:
+    with run.tracked() as tracker:
+        tracker.metrics({f"{prefix}/{name}": value for name, value in evaluation.counts.items()})

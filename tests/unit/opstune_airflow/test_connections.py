@@ -59,7 +59,7 @@ def test_a_wrong_value_of_the_form_is_named() -> None:
 
 
 def test_the_address_of_a_connection_shows_as_asterisks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "as_connection", lambda name: {"url": "http://me:secret@mlflow:5000"})
+    monkeypatch.setattr(settings, "as_connection", lambda name: {"url": "http://me:hunter2@mlflow:5000"})
     found = settings.load({}, [settings.MLFLOW])
-    assert found.tracking_uri == "http://me:secret@mlflow:5000"
-    assert "secret" not in f"{found!r} {found.model_dump_json()}"
+    assert found.tracking_uri == "http://me:hunter2@mlflow:5000"
+    assert "hunter2" not in f"{found!r} {found.model_dump_json()}"

@@ -65,7 +65,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kube]:
 @pytest.fixture
 def asked(tmp_path: Path) -> Settings:
     claims = [{"claim": "opstune", "path": str(tmp_path)}]
-    pod = {"image": "registry.example.com/opstune:1", "claims": claims, "gpu_resource": "", "start_minutes": 0.1}
+    pod = {"image": "registry.example.com/opstune:1", "claims": claims, "gpu_resource": ""}
     return settings.load({"train": {"place": "pod", "checkpoint_steps": 2}, "pod": pod})
 
 
@@ -86,19 +86,20 @@ def in_pod(tmp_path: Path, kube: Kube, asked: Settings, dataset: Ref) -> Make:
     """A trainer whose command is the given program, in a pod."""
     store = State()
 
-    def make(program: str, on_progress: Callable[[Progress], None] | None = None) -> Trainer:
-        file = tmp_path / "child.py"
-        file.write_text(BEGIN + program)
-
+    def make(
+        program: str, on_progress: Callable[[Progress], None] | None = None, start_minutes: float = 1.0
+    ) -> Trainer:
         class StandIn(Trainer):
-            command = (sys.executable, str(file))
+            command = (sys.executable, "-c", BEGIN + program)
+
+        patient = asked.model_copy(update={"pod": asked.pod.model_copy(update={"start_minutes": start_minutes})})
 
         profile = load_profile("tiny")
         task = SimpleNamespace(
             dag_id="d", task_id="t", map_index=-1, try_number=1, start_date=None, xcom_push=lambda *_, **__: None
         )
         context: Any = {"ti": task, "run_id": "r", "dag": SimpleNamespace(parent_dag=None), "task_state_store": store}
-        place = Pod(asked, profile, context, CONNECTION)
+        place = Pod(patient, profile, context, CONNECTION)
         return StandIn(tmp_path / "train", dataset, profile, asked.train, on_progress=on_progress, place=place)
 
     return make
@@ -210,7 +211,7 @@ def test_a_cluster_that_refuses_is_told(in_pod: Make, kube: Kube, code: int, kin
 def test_a_pod_that_never_starts_says_so(in_pod: Make, kube: Kube) -> None:
     kube.starts = False
     with pytest.raises(ServiceDown, match="did not start"):
-        in_pod("finish()").run()
+        in_pod("finish()", start_minutes=0.05).run()
     assert not kube.pods
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Kube:
             state = {
                 "terminated": {
                     "exitCode": code if code >= 0 else 128 - code,
+                    "finishedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),  # else its log counts as too old
                     "reason": "Error" if code else "Completed",
                 }
             }

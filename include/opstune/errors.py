@@ -15,7 +15,7 @@ OpstuneError
 │   │   ├── OutOfHostMemory     of the machine; the same rule
 │   │   └── OneExampleTooLarge  there is no smaller batch: a person has to act
 │   ├── TrainerKilled      a retry resumes from the last complete checkpoint
-│   │   └── TrainerStopped      by a person, who starts it again or does not
+│   │   └── TrainerStopped      by a person, or by its worker's end: a retry resumes
 │   ├── Diverged           the loss is NaN or runs away; one retry, at half the learning rate
 │   │   └── DivergedAgain       at half the rate too: a person has to act
 │   ├── DriverFault        the GPU, its driver or NCCL; one retry, on another device where there is one
@@ -122,7 +122,6 @@ class TrainerKilled(TrainingError):
 
 class TrainerStopped(TrainerKilled):
     code = "trainer-stopped"
-    retryable = False
 
 
 class Diverged(TrainingError):

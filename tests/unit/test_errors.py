@@ -35,4 +35,11 @@ def test_what_was_saved_and_what_comes_next_survive_pickling_and_stand_in_the_se
 def test_only_faults_that_another_attempt_may_mend_are_retried() -> None:
     retryable = {cls.__name__ for cls in _tree(errors.OpstuneError) if cls.retryable}
     outside = {"OutsideError", "ServiceDown", "Throttled", "DiskFull"}
-    assert retryable == outside | {"OutOfMemory", "OutOfHostMemory", "TrainerKilled", "Diverged", "DriverFault"}
+    assert retryable == outside | {
+        "OutOfMemory",
+        "OutOfHostMemory",
+        "TrainerKilled",
+        "TrainerStopped",
+        "Diverged",
+        "DriverFault",
+    }

@@ -92,7 +92,7 @@ def _next(error: OpstuneError, story: Story) -> tuple[str, str]:
             first = "Look at what else runs on this machine, or" if host else "To save the attempt,"
             return smaller, f"{first} lower batch_size in the profile."
         case TrainerStopped():
-            return f"Started again, it {story.goes_on}.", ""
+            return f"A retry {story.goes_on}.", ""
         case TrainerKilled():
             return (
                 f"A retry {story.goes_on}.",

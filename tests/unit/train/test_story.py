@@ -27,7 +27,7 @@ KINDS = [
     (errors.OutOfMemory, "resumes from step 100 with 4 instead of 8 examples at once, 4 times a step", "batch_size"),
     (errors.OutOfHostMemory, "resumes from step 100 with 4 instead of 8 examples", "what else runs on this machine"),
     (errors.TrainerKilled, "A retry resumes from step 100.", "dmesg"),
-    (errors.TrainerStopped, "Started again, it resumes from step 100", ""),
+    (errors.TrainerStopped, "A retry resumes from step 100", ""),
     (errors.Diverged, "resumes from step 100 at half the learning rate, once", "lower the learning rate"),
     (errors.DiskFull, "A retry resumes from step 100.", "Free some space"),
     (errors.DriverFault, "resumes from step 100, once, on another device where there is one", "nvidia-smi"),

@@ -191,7 +191,7 @@ def _trained(
 ) -> Model:
     """Train as a retrain does, in a child process, and ask the model all test cases."""
     started, worked = time.perf_counter(), _children_seconds()
-    adapter = train.train(settings.home / name, given, profile, settings.train, parent)
+    adapter = train.Trainer(settings.home / name, given, profile, settings.train, parent).run()
     seconds, cpu_seconds = time.perf_counter() - started, _children_seconds() - worked
     right = _right(settings, name, tests, train.base_folder(profile), adapter.path)
     model = Model(adapter, int(given.counts["train"]), seconds, cpu_seconds, right)

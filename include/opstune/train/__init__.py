@@ -4,7 +4,7 @@ from opstune.train.place import Ended, Hear, Here, Place
 from opstune.train.preflight import preflight
 from opstune.train.profiles import Profile, base_folder, load_profile, profile_names
 from opstune.train.progress import Progress
-from opstune.train.trainer import Trainer, train
+from opstune.train.trainer import Trainer
 
 __all__ = [
     "Ended",
@@ -18,5 +18,4 @@ __all__ = [
     "load_profile",
     "preflight",
     "profile_names",
-    "train",
 ]

@@ -38,20 +38,6 @@ _ENVIRONMENT = {
 }
 
 
-def train(
-    folder: Path,
-    dataset: Ref,
-    profile: Profile,
-    settings: TrainSettings,
-    parent: Path | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    environment: Mapping[str, str] | None = None,
-    place: Place | None = None,
-) -> Ref:
-    """Train an adapter into ``folder`` in a child process; see ``Trainer.run``."""
-    return Trainer(folder, dataset, profile, settings, parent, on_progress, environment, place).run()
-
-
 class Trainer:
     """One training. ``run`` blocks until it ends; ``stop`` may be called from a signal handler or another thread.
 

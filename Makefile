@@ -2,6 +2,8 @@
 # make test   set up and run all tests          make check   ruff, mypy, import contracts
 # make up     leave Airflow's UI running        make bench   measure; ONLY=name for one row
 PYTHON ?= python3.11
+# Test files run side by side; each worker is one process, and starts servers of its own.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,7 +19,7 @@ demo: setup
 	$(BIN)/python -m opstune_airflow.demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

@@ -16,6 +16,12 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("OPSTUNE_TOOLS", str(ROOT / ".opstune" / "tools"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left alone with one of them at the end."""
+    folders = ("e2e", "services", "unit")
+    items.sort(key=lambda item: (item.get_closest_marker("e2e") is None, *(f not in item.path.parts for f in folders)))
+
+
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test has a state of its own; nobody's ``.opstune`` is read or written."""

@@ -72,7 +72,7 @@ def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
         for name, value in {**SMALL, "OPSTUNE_HOME": str(home)}.items():
             patch.setenv(name, value)
         write_history(home / "history", settings.load().simulate)
-        airflow = Standalone(home)
+        airflow = Standalone(home, first_port=18080)
         try:
             airflow.start()
             client = airflow.client()

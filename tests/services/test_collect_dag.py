@@ -89,7 +89,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         }
         patience = {"ATTEMPTS": "1", "BACKOFF_SECONDS": "0", "TIMEOUT_SECONDS": "5"}
         asked = {f"OPSTUNE__COLLECT__PATIENCE__{name}": value for name, value in patience.items()}
-        airflow = Standalone(home, environment={**connections, **asked})
+        airflow = Standalone(home, environment={**connections, **asked}, first_port=18280)
         try:
             airflow.start()
             client = airflow.client()

@@ -56,7 +56,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             "OPSTUNE__ANNOTATE__AUDIT_SHARE": "0",
             "OPSTUNE__ANNOTATE__SHARED": "0",
         }
-        airflow = Standalone(folder / "home", environment=environment)
+        airflow = Standalone(folder / "home", environment=environment, first_port=18180)
         try:
             airflow.start()
             yield Running(place, airflow.client(), airflow.log_folder)

@@ -1,12 +1,17 @@
-"""A LoRA layer in half the passes over memory, for float32 on a CPU, where passes cost as much as the multiplications.
+"""The same sums with less work, for float32 on a CPU: a LoRA layer in half the passes, and nothing that nobody reads.
 
-PEFT computes ``W x``, ``B (A x)``, its product with the scale, and the sum, each into a tensor of its own, and
-as many again backwards. Here the low-rank part is added within the matrix product. The sums are the same but for
-rounding.
+Passes over memory cost a CPU as much as the multiplications. PEFT computes ``W x``, ``B (A x)``, its product with
+the scale, and the sum, each into a tensor of its own, and as many again backwards. Here the low-rank part is added
+within the matrix product. The sums are the same but for rounding.
+
+What the last block's MLP makes of a position is read at that position alone, so it is made only where the loss
+counts: of a prompt of 175 tokens and an answer of 32, at less than a sixth. In a base of four blocks that is a tenth
+of all the work.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,6 +24,29 @@ def install(model: torch.nn.Module) -> int:
     for layer in layers:
         layer.forward = _forward(layer)
     return len(layers)
+
+
+def only_where_counted(model: torch.nn.Module, counted: Callable[[], torch.Tensor | None]) -> bool:
+    """Let the last block's MLP compute the positions that ``counted`` names, flat ones, and leave the others 0.
+
+    Returns whether it can: the block must have one ``mlp`` that is a function of each position alone.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    mlp = getattr(blocks[0][-1], "mlp", None) if blocks else None
+    if mlp is None or hasattr(mlp, "experts"):
+        return False
+    whole = mlp.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        places = counted()
+        if places is None:
+            result: torch.Tensor = whole(x)
+            return result
+        flat = x.reshape(-1, x.shape[-1])
+        return torch.zeros_like(flat).index_copy(0, places, whole(flat[places])).view(x.shape)
+
+    mlp.forward = forward
+    return True
 
 
 def _plain(layer: Any) -> bool:

@@ -61,6 +61,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
                 parameter.data = parameter.data.float()
         if not means.cuda and not means.bf16 and spec.method == "lora":
             fused.install(self.model)
+            if not spec.activation_checkpointing:  # which computes a block again when nobody knows what counted
+                fused.only_where_counted(self.model, lambda: self._counted)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One optimiser step's forward and backward passes, part after part; returns its loss.

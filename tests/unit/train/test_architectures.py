@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from child_place import Break, Told, make_spec
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from test_child import Break, Told, make_spec
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -32,6 +32,7 @@ from opstune.engines.hugging_face import HuggingFaceEngine
 from opstune.engines.weights import nf4_config
 from opstune.errors import ConfigError
 from opstune.export.merge import merge
+from opstune.train import fused
 from opstune.train.backends import trl
 from opstune.train.chats import tokenizer_of
 from opstune.train.preflight import parent_sha256
@@ -186,6 +187,26 @@ def test_an_architecture_learns_resumes_and_merges(
     torch.testing.assert_close(logits(network, merged), expected, rtol=0, atol=2e-3)
     with trained.disable_adapter():
         assert (logits(trained, merged) - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_the_loss_does_not_read_may_be_left_out(name: str, bases: Callable[[str], Path]) -> None:
+    """The last block's MLP at the counted places alone: the same loss there, and the same gradients."""
+    folder, counted = bases(name), torch.tensor([3, 8, 9, 21])  # of two rows of 12
+
+    def gradients(places: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(1)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+        network = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)).double()
+        assert fused.only_where_counted(network, lambda: places)
+        logits = network(input_ids=torch.arange(24).view(2, 12) + 40).logits.flatten(0, 1)[counted]
+        logits.logsumexp(dim=-1).sum().backward()
+        return {key: parameter.grad for key, parameter in network.named_parameters() if parameter.requires_grad}
+
+    everywhere, there = gradients(None), gradients(counted)
+    assert everywhere.keys() == there.keys()
+    for key, gradient in everywhere.items():
+        torch.testing.assert_close(there[key], gradient, rtol=1e-4, atol=1e-6, msg=lambda why, key=key: f"{key}: {why}")
 
 
 @pytest.mark.parametrize("method", ["full", "freeze"])

@@ -140,8 +140,8 @@ def _measured(name: str, place: train.Place | None, seed: int) -> Trained:
     made = Trained(speed, peak(), _validation_loss(ref.path, dataset.path / "validation.parquet"))
     load = ", ".join(f"{average:.1f}" for average in os.getloadavg())
     console.print(
-        f"training, {name}, seed {seed}: {made.speed:,.0f} tokens/s, {facts['steps']:.0f} steps, {made.peak_mb:,.0f} MB, "
-        f"validation loss {made.loss:.4f} (load {load})"
+        f"training, {name}, seed {seed}: {made.speed:,.0f} tokens/s, {facts['steps']:.0f} steps, "
+        f"{made.peak_mb:,.0f} MB, validation loss {made.loss:.4f} (load {load})"
     )
     return made
 

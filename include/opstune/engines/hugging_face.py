@@ -18,7 +18,7 @@ from llguidance import LLTokenizer
 from transformers import AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
-from opstune.engines.base import Answer, Case, parse
+from opstune.engines.base import Answer, Case, Traits, parse
 from opstune.engines.decoding import Constraint, Constraints
 from opstune.engines.prompts import chat, identity
 from opstune.engines.weights import learnt_on_nf4, load
@@ -74,10 +74,17 @@ class HuggingFaceEngine:
         if tokenizer is not None:
             names.append(f"tokenizer@{identity(_tokenizer_files(tokenizer))}")
         self.name = f"hugging-face:{'+'.join(names)}"
+        size = sum(file.stat().st_size for folder in folders for file in _files(folder))
+        self.traits = Traits(batch_size, {"max_new_tokens": max_new_tokens}, size)
         self._loaded: _Model | None = None
 
     def answer(
-        self, cases: Sequence[Case], *, constrained: bool, on_progress: Callable[[int, int], None] | None = None
+        self,
+        cases: Sequence[Case],
+        *,
+        constrained: bool,
+        expected: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
         """Greedy answers in the order of the cases; latency is none, since cases share a batch.
 

@@ -14,7 +14,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
-from opstune.engines.base import Answer, Case, parse
+from opstune.engines.base import Answer, Case, Traits, parse
 from opstune.engines.decoding import Constraint, Constraints
 from opstune.engines.prompts import chat, identity
 from opstune.errors import EvaluationError, OpstuneError
@@ -34,10 +34,17 @@ class LlamaCppEngine:
         self._gguf = gguf
         self._context_tokens, self._max_new_tokens, self._threads = context_tokens, max_new_tokens, threads
         self.name = f"llama-cpp:{gguf.name}@{identity([gguf])}"
+        asked = {"context_tokens": context_tokens, "max_new_tokens": max_new_tokens}
+        self.traits = Traits(1, asked, gguf.stat().st_size)
         self._loaded: _Model | None = None
 
     def answer(
-        self, cases: Sequence[Case], *, constrained: bool, on_progress: Callable[[int, int], None] | None = None
+        self,
+        cases: Sequence[Case],
+        *,
+        constrained: bool,
+        expected: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
         """Greedy answers in the order of the cases, each with the seconds it took alone.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +15,22 @@ from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.engines.base import Engine
 from opstune.errors import EvaluationError, IntegrityError
-from opstune.evaluate.metrics import Frozen, Latency, Majority, Share, confusion, latency, majority, shares
+from opstune.evaluate.metrics import (
+    VALID,
+    Frozen,
+    Latency,
+    Majority,
+    Share,
+    confusion,
+    latency,
+    majority,
+    shares,
+)
 from opstune.evaluate.predict import Predicted, Prediction, predict
+from opstune.evaluate.text import Text, bleu, perplexity, rouge_l
 from opstune.examples import Example
 from opstune.settings import EvaluateSettings
+from opstune.skills.base import target
 from opstune.tables import read_examples
 
 log = logging.getLogger(__name__)
@@ -27,8 +40,22 @@ ROLES = (BASE, CHAMPION, CHALLENGER)
 _FILE = "evaluation.json"
 
 
+class Resources(Frozen):
+    """What a model takes: the most memory of the process while it answered, and its files. None where it runs elsewhere.
+
+    Megabytes are 2**20 bytes. Models of one evaluation share a process, so the memory of a later one may hold what an
+    earlier one has not given back.
+    """
+
+    memory_mb: float | None
+    disk_bytes: int | None
+
+
 class Measured(Frozen):
-    """One model: skill → metric → share. ``free`` and ``constrained_sample`` are of the same sampled cases."""
+    """One model: skill → metric → share. ``free`` and ``constrained_sample`` are of the same sampled cases.
+
+    ``unscored`` is skill → cases whose scoring failed: they count in no metric, neither for nor against the model.
+    """
 
     engine: str
     metrics: dict[str, dict[str, Share]]
@@ -36,6 +63,9 @@ class Measured(Frozen):
     constrained_sample: dict[str, dict[str, Share]]
     confusion: dict[str, dict[str, dict[str, int]]]
     latency: Latency | None
+    text: Text | None = None
+    resources: Resources = Resources(memory_mb=None, disk_bytes=None)
+    unscored: dict[str, int] = {}
     seconds: float
     cases_per_second: float
     tokens: int
@@ -62,7 +92,7 @@ def evaluate(
 
     ``engines`` maps ``base``, ``champion``, ``challenger`` (some or all) to what opens them; ``inputs``
     names the refs that the models come from. ``on_progress`` gets role, cases answered, cases in all.
-    A model whose predictions stand in ``<folder>.work/`` from an earlier try is not asked again.
+    A case whose answer stands in ``<folder>.work/`` from an earlier try is not asked again.
 
     Raises:
         EvaluationError: the test set is empty, or a model could not be measured: nobody may judge it then.
@@ -73,7 +103,7 @@ def evaluate(
             artifacts.verify(ref)
     work = folder.with_name(f"{folder.name}.work")
     roles = [role for role in ROLES if role in engines]
-    asked = {**settings.model_dump(), "engines": {role: engines[role]().name for role in roles}}
+    asked = {**settings.model_dump(), "engines": {role: _identity(engines[role]()) for role in roles}}
 
     def make(out: Path) -> Mapping[str, float]:
         examples = read_examples(dataset.path / "test.parquet")
@@ -81,7 +111,9 @@ def evaluate(
             todo = "Collect more history; see the dataset card."
             raise EvaluationError("the test set is empty", str(dataset.path), todo)
         predicted = {  # opened one after the other, so that one model at a time is in memory
-            role: predict(role, engines[role](), examples, dataset.sha256, settings, work / f"{role}.json", on_progress)
+            role: predict(
+                role, engines[role](), examples, dataset.sha256, settings, work / f"{role}.jsonl", on_progress
+            )
             for role in roles
         }
         evaluation = measure(dataset.sha256, examples, predicted)
@@ -116,6 +148,7 @@ def _measured(examples: Sequence[Example], predicted: Predicted) -> Measured:
     for prediction in predictions:
         pairs.setdefault(prediction.skill, []).append(prediction)
     expected = {example.id: example.answer for example in examples}
+    unscored = Counter(p.skill for p in predictions if set(p.scores) == {VALID})
     alone = [p for p in predictions if p.seconds is not None]
     return Measured(
         engine=predicted.engine,
@@ -126,10 +159,30 @@ def _measured(examples: Sequence[Example], predicted: Predicted) -> Measured:
             skill: confusion(skill, ((expected[p.id], p.parsed) for p in of_skill)) for skill, of_skill in pairs.items()
         },
         latency=latency([p.seconds for p in alone if p.seconds is not None], sum(p.tokens for p in alone)),
+        text=_text(predictions, [target(expected[p.id]) for p in predictions]),
+        resources=Resources(memory_mb=predicted.memory_mb, disk_bytes=predicted.disk_bytes),
+        unscored=dict(unscored),
         seconds=round(predicted.seconds, 3),
         cases_per_second=len(predictions) / max(predicted.seconds, 1e-9),
         tokens=sum(p.tokens for p in predictions),
     )
+
+
+def _text(predictions: Sequence[Prediction], expected: Sequence[str]) -> Text | None:
+    if not predictions:
+        return None
+    said = [p.text for p in predictions]
+    likely = [(p.nll, p.nll_tokens) for p in predictions if p.nll is not None]
+    return Text(
+        perplexity=perplexity([nll for nll, _ in likely], [tokens for _, tokens in likely]),
+        bleu=bleu(expected, said),
+        rouge_l=rouge_l(expected, said),
+        n=len(predictions),
+    )
+
+
+def _identity(engine: Engine) -> dict[str, str | int]:
+    return {"name": engine.name, **engine.traits.settings}
 
 
 def read_evaluation(ref: Ref) -> Evaluation:

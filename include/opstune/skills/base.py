@@ -98,8 +98,13 @@ def list_of(items: Mapping[str, Any], most: int, least: int = 0) -> Json:
 
 
 def similarity(left: str, right: str) -> float:
-    """Share of matching words, in order, of two phrases (Ratcliff and Obershelp's 2M/T), 0 to 1."""
+    """Share of matching words, in order, of two phrases (Ratcliff and Obershelp's 2M/T), 0 to 1.
+
+    Two phrases without a word are alike only where they are the same: what is missing is like nothing.
+    """
     first, second = (re.findall(r"[\w./:-]+", text.lower()) for text in (left, right))
+    if not first and not second:
+        return float(left == right)
     return SequenceMatcher(None, first, second, autojunk=False).ratio()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.engines.base import Answer, Case
+from opstune.engines.base import Answer, Case, Likelihood, Traits
 from opstune.examples import Example
 from opstune.skills.base import target
 from opstune.tables import write_examples
@@ -43,22 +43,32 @@ def example(skill: str, number: int) -> Example:
 
 @dataclass
 class FakeEngine:
-    """Answers a share of cases rightly, the others with another case's answer; ``broken`` ends it half-way."""
+    """Answers a share of cases rightly, the others with another case's answer.
+
+    ``broken`` ends it once it has answered ``after`` cases.
+    """
 
     name: str
     examples: Sequence[Example]
     right: float | Mapping[str, float] = 1.0
     seconds: float | None = None
     broken: Exception | None = None
+    after: int = 0
     drop: int = 0
     asked: list[int] = field(default_factory=list)
+    traits: Traits = field(default_factory=lambda: Traits(100, {"max_new_tokens": 160}, disk_bytes=1000))
 
     def answer(
-        self, cases: Sequence[Case], *, constrained: bool, on_progress: Callable[[int, int], None] | None = None
+        self,
+        cases: Sequence[Case],
+        *,
+        constrained: bool,
+        expected: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
-        self.asked.append(len(cases))
-        if self.broken:
+        if self.broken and sum(self.asked) >= self.after:
             raise self.broken
+        self.asked.append(len(cases))
         known = {json.dumps(dict(found.context)): found for found in self.examples}
         answers = []
         for done, case in enumerate(cases, start=1):
@@ -69,7 +79,8 @@ class FakeEngine:
             else:
                 others = [e.answer for e in self.examples if e.skill == case.skill and e.answer != asked.answer]
                 said = random.Random(asked.id).choice(others)
-            answers.append(Answer(target(said), said, 10, self.seconds))
+            likely = Likelihood(1.0, 10) if expected else None
+            answers.append(Answer(target(said), said, 10, self.seconds, likely))
             if on_progress:
                 on_progress(done, len(cases))
         return answers[: len(answers) - self.drop]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from opstune import artifacts
 from opstune.artifacts import Ref
@@ -41,7 +41,7 @@ _FILE = "evaluation.json"
 
 
 class Resources(Frozen):
-    """What a model takes: the most memory of the process while it answered, and its files. None where it runs elsewhere.
+    """What a model takes: the process's most memory while it answered, and its files. None where it runs elsewhere.
 
     Megabytes are 2**20 bytes. Models of one evaluation share a process, so the memory of a later one may hold what an
     earlier one has not given back.
@@ -65,7 +65,7 @@ class Measured(Frozen):
     latency: Latency | None
     text: Text | None = None
     resources: Resources = Resources(memory_mb=None, disk_bytes=None)
-    unscored: dict[str, int] = {}
+    unscored: dict[str, int] = Field(default_factory=dict)
     seconds: float
     cases_per_second: float
     tokens: int

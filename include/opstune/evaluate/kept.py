@@ -24,7 +24,7 @@ class Said(Frozen):
 
 
 class Step(Frozen):
-    """The answers to the cases from ``first`` on that were asked together. ``memory_mb`` is the process's most so far."""
+    """The answers to the cases from ``first`` on, asked together. ``memory_mb`` is the process's most so far."""
 
     free: bool
     first: int

@@ -205,7 +205,7 @@ def _sample(ids: set[str], size: int) -> set[str]:
 
 
 class _Told:
-    """Passes progress on, and writes a log line every few seconds. ``before`` is how many cases are answered already."""
+    """Passes progress on, and writes a log line every few seconds. ``before`` is how many cases stand answered."""
 
     def __init__(self, role: str, total: int, on_progress: Callable[[str, int, int], None] | None) -> None:
         self.before = 0

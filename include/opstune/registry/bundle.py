@@ -1,10 +1,10 @@
 """A registered version as a folder that needs nothing outside itself.
 
 ``<stage>/`` is a sealed copy of each stage's folder, so each is still a ref that ``artifacts.verify``
-accepts: adapter, gguf (model, Modelfile, tokenizer, chat template), evaluation and verdict with its
-report, before and after conversion. Of the dataset there are ``dataset.json`` (with the ids that the
-next incremental build must know), ``card.html`` and the manifest, not the examples. ``version.json``
-holds the lineage, ``model.sig`` signs it all.
+accepts, with the signature that the pipeline gave it: adapter, gguf (model, Modelfile, tokenizer, chat
+template), evaluation and verdict with its report, before and after conversion. Of the dataset there are
+``dataset.json`` (with the ids that the next incremental build must know), ``card.html`` and the manifest,
+not the examples. ``version.json`` holds the lineage, ``model.sig`` signs it all.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opstune import artifacts
-from opstune.artifacts import MANIFEST, Ref
+from opstune.artifacts import MANIFEST, SIGNATURE, Ref
 from opstune.errors import DataError, InputError, IntegrityError
+from opstune.security import signing
 from opstune.settings import Mode
 
 FACTS = "version.json"
+_RESTORE = "Restore the bundle from a backup."
 REQUIRED = ("dataset", "adapter", "gguf")
-_OF_DATASET = ("dataset.json", "card.html", MANIFEST)
+#: What a version must hold, by the kind of the stage that made it.
+_NEEDED = {
+    "dataset": ("dataset.json", "card.html"),
+    "adapter": ("adapter_model.safetensors", "training.json"),
+    "gguf": ("model.gguf", "Modelfile", "tokenizer_config.json", "chat_template.jinja"),
+    "verdict": ("verdict.json", "report.html"),
+}
 
 
 class Base(BaseModel):
@@ -93,26 +101,33 @@ class Version(Facts):
         return [name for name, stage in self.stages.items() if stage.kind == kind]
 
 
-def check_refs(refs: Mapping[str, Ref]) -> None:
-    """Every stage's files are as sealed, and each stage was made from the one that is registered with it.
+def check_refs(refs: Mapping[str, Ref], keys: Path) -> None:
+    """Every stage is signed by this home's key and whole, and was made from the one that is registered with it.
 
     Raises:
-        InputError: a needed stage is missing, or two stages belong to different runs.
-        IntegrityError: a file changed; it is named.
+        InputError: a needed stage or file is missing, or two stages belong to different runs.
+        IntegrityError: a file changed, or a stage was not signed here; it is named.
     """
-    if missing := [name for name in REQUIRED if name not in refs]:
-        raise InputError(f"a version needs {', '.join(missing)}", "register", "Pass the refs of a finished run.")
     for ref in refs.values():
-        artifacts.verify(ref)
+        signing.check(ref, keys)
+    todo = "Register the refs of one finished run together."
+    if missing := [name for name in REQUIRED if name not in refs]:
+        raise InputError(f"a version needs {', '.join(missing)}", "register", todo)
+    for name, ref in refs.items():
+        if absent := [file for file in _NEEDED.get(ref.kind, ()) if not (ref.path / file).is_file()]:
+            raise InputError(f"the {name} holds no {', '.join(absent)}", str(ref.path), todo)
+    data = refs["dataset"].sha256
+    models = {refs["adapter"].sha256, refs["gguf"].sha256}
+    evaluations = {ref.sha256 for ref in refs.values() if ref.kind == "evaluation"}
+    # From each of these sets a stage of the kind must have been made.
     sources = {
-        "adapter": {refs["dataset"].sha256},
-        "gguf": {refs["adapter"].sha256},
-        "evaluation": {refs["adapter"].sha256, refs["gguf"].sha256},
-        "verdict": {ref.sha256 for ref in refs.values() if ref.kind == "evaluation"},
+        "adapter": [{data}],
+        "gguf": [{refs["adapter"].sha256}],
+        "evaluation": [{data}, models],
+        "verdict": [{data}, evaluations],
     }
     for name, ref in refs.items():
-        if ref.kind in sources and not sources[ref.kind] & inputs_of(ref.path):
-            todo = "Register the refs of one run together."
+        if not all(wanted & inputs_of(ref.path) for wanted in sources.get(ref.kind, ())):
             raise InputError(f"the {name} was not made from the files it is registered with", "register", todo)
 
 
@@ -122,18 +137,25 @@ def inputs_of(stage: Path) -> set[str]:
     return {source["sha256"] for source in manifest["inputs"].values() if source}
 
 
-def assemble(out: Path, refs: Mapping[str, Ref], facts: Facts) -> None:
-    """Copy everything that belongs to a version into ``out``."""
+def assemble(out: Path, refs: Mapping[str, Ref]) -> None:
+    """Copy every stage that belongs to a version into ``out``.
+
+    Raises:
+        IntegrityError: a copy is not what was checked.
+    """
     for name, ref in refs.items():
         if ref.kind == "examples":
             continue
+        copy = ref.model_copy(update={"uri": (out / name).resolve().as_uri()})
         if ref.kind == "dataset":
             (out / name).mkdir(parents=True)
-            for file in _OF_DATASET:
+            for file in (*_NEEDED["dataset"], MANIFEST, SIGNATURE):
                 shutil.copy2(ref.path / file, out / name / file)
+            for file in _NEEDED["dataset"]:
+                artifacts.verify_file(copy, file)
         else:
             shutil.copytree(ref.path, out / name)
-    artifacts.write_text(out / FACTS, facts.model_dump_json(indent=1))
+            artifacts.verify(copy)
 
 
 def stages_of(refs: Mapping[str, Ref]) -> dict[str, Stage]:
@@ -162,11 +184,18 @@ def read(folder: Path, aliases: Iterable[str] = ()) -> Version:
     """The version that stands in a folder, its signature not checked here.
 
     Raises:
-        IntegrityError: ``version.json`` is missing or unreadable.
+        IntegrityError: ``version.json`` is missing, unreadable or another version's.
     """
     file = folder / FACTS
     try:
         facts = Facts.model_validate_json(file.read_text())
     except (OSError, ValidationError) as error:
-        raise IntegrityError(f"{file} is missing or unreadable", "registry", "Restore it from a backup.") from error
+        raise IntegrityError(f"{file} is missing or unreadable", "registry", _RESTORE) from error
+    if facts.version != folder.name:
+        raise IntegrityError(f"{folder} holds version {facts.version}", "registry", _RESTORE)
     return Version(**facts.model_dump(), folder=folder, aliases=tuple(sorted(aliases)))
+
+
+def standing_in(models: Path) -> list[Path]:
+    """The folders of versions, without drafts."""
+    return sorted(path for path in models.iterdir() if path.is_dir() and not path.name.startswith("."))

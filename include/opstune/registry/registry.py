@@ -1,28 +1,27 @@
-"""The registry: numbers, bundles, signatures, aliases and the ledger, under one lock.
+"""The registry: numbers, bundles, signatures, aliases and the ledger.
 
-A version is registered when its signed bundle stands under ``models/``; whatever a crash left undone
-after that (MLflow's entry, the ledger's line, an alias) is done by whoever comes next.
+A version is registered when its signed bundle stands under ``models/``; whatever a crash left undone after that (the
+ledger's line, MLflow's entry, an alias) is done by whoever comes next: see ``writing``.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.errors import InputError, IntegrityError, ServiceDown
-from opstune.registry import bundle, numbers, signing
-from opstune.registry.bundle import Facts, Version
-from opstune.registry.catalogue import Catalogue
-from opstune.registry.ledger import Action, Entry, Ledger, standing
+from opstune.errors import InputError, IntegrityError
+from opstune.registry import bundle, numbers, proof, signing
+from opstune.registry.bundle import Facts, Stage, Version
+from opstune.registry.catalogue import Catalogue, Seen
+from opstune.registry.ledger import Entry, Ledger, registered, standing
+from opstune.registry.writing import Writer
 from opstune.settings import Mode, RegistrySettings
 
 log = logging.getLogger(__name__)
@@ -31,21 +30,22 @@ log = logging.getLogger(__name__)
 class Registry:
     """Versions under ``home/models``, the ledger and the signing key beside them, MLflow following.
 
-    Reading (``champion``, ``show``, ``list``, ``ledger``) never touches MLflow, whose import alone
-    takes seconds. Methods that return a version raise IntegrityError where a byte of it changed.
+    Reading (``champion``, ``show``, ``proven``, ``list``, ``ledger``) never touches MLflow, whose import alone takes
+    seconds. Methods that return a version raise IntegrityError where a byte of it changed.
     """
 
     def __init__(self, tracking_uri: str, settings: RegistrySettings, home: Path) -> None:
-        self._home = home
         self._models = home / "models"
         self._keys = home / "keys"
-        self._ledger = Ledger(home / "ledger.jsonl")
+        self._ledger = Ledger(home / "ledger", self._keys)
         self._catalogue = Catalogue(tracking_uri, settings)
+        self._writer = Writer(home, self._ledger, self._catalogue)
 
     def champion(self) -> Version | None:
         """The version in production by the ledger, verified, or none."""
-        version = standing(self._ledger.entries()).get("champion")
-        return self.show(version) if version else None
+        entries = self._ledger.entries()
+        version = standing(entries).get("champion")
+        return self._load(version, entries) if version else None
 
     def show(self, version: str) -> Version:
         """One version, verified.
@@ -54,198 +54,175 @@ class Registry:
             InputError: it was never registered.
             IntegrityError: a file of it changed, is missing or was added; it is named.
         """
-        found = self._read(version)
-        signing.verify(found.folder, self._keys)
+        return self._load(version, self._ledger.entries())
+
+    def proven(self, version: str) -> Version:
+        """As ``show``, and its verdicts, signed here, let it answer.
+
+        Raises:
+            InputError: a verdict says something else than promote, or none is about the GGUF in the bundle.
+        """
+        found = self.show(version)
+        proof.check(found, self._keys)
         return found
 
     def list(self) -> Sequence[Version]:
         """Every registered version, oldest number first; signatures are checked when one is loaded."""
-        return [self._read(version) for version in sorted(self._registered(), key=numbers.parse)]
+        entries = self._ledger.entries()
+        return [self._read(version, entries) for version in sorted(registered(entries), key=numbers.parse)]
 
     def ledger(self) -> Sequence[Entry]:
-        """Every move, oldest first, its chain of hashes checked."""
+        """Every move, oldest first, signatures and the chain of hashes checked."""
         return self._ledger.entries()
 
-    def verify(self, version: str) -> Version:
-        """As ``show``, and the ledger and MLflow agree with each other.
+    def agree(self) -> None:
+        """MLflow shows what the ledger says; what a crash left undone is done first.
 
         Raises:
-            IntegrityError: also where an alias was moved by hand or the ledger was cut short.
+            IntegrityError: an alias was moved by hand, or the ledger was cut short.
         """
-        with self._writing():
-            return self.show(version)
+        self._writer.do(lambda entries, seen: None)
+
+    def verify(self, version: str) -> Version:
+        """As ``show``, and MLflow shows of it and of the aliases what bundle and ledger say.
+
+        Raises:
+            IntegrityError: also where an alias or a tag was changed by hand, or the ledger was cut short.
+        """
+        self.agree()
+        found = self.show(version)
+        if tag := self._catalogue.forged(found, proof.decision(found)):
+            todo = f"Set it as the bundle has it: {found.folder / bundle.FACTS}."
+            raise IntegrityError(f"the tag {tag} of {version} was changed by hand", "MLflow", todo)
+        return found
 
     def register(self, refs: Mapping[str, Ref], mode: Mode, parent: str | None, run_id: str) -> Version:
         """Bundle, sign and number what a run made, as the challenger. The same run again is the same version.
 
         Args:
-            refs: stage → ref; ``dataset``, ``adapter`` and ``gguf`` at least. Refs of kind
-                "evaluation" and "verdict" go with it under their own names.
+            refs: stage → ref; ``dataset``, ``adapter`` and ``gguf`` at least. Every other one becomes a
+                folder of the bundle under its name; "evaluation" and "verdict" are what promotion asks for.
             parent: the version that an incremental run started from.
 
         Raises:
-            InputError: the refs are not of one run.
-            IntegrityError: a file of a ref changed.
-            ServiceDown: MLflow did not answer; nothing is left behind.
+            InputError: the refs are not of one run, or lack what a version must hold.
+            IntegrityError: a file of a ref changed, or it was not signed here.
+            ServiceDown: MLflow did not answer; what was begun is gone, or completed by whoever comes next.
         """
-        bundle.check_refs(refs)
-        with self._writing():
-            stages = bundle.stages_of(refs)
-            for known in self.list():
-                if known.run_id == run_id and all(known.stages.get(name) == stages[name] for name in bundle.REQUIRED):
-                    log.info("run %s is registered as %s", run_id, known.version)
-                    return self.show(known.version)
-            base = bundle.base_of(refs["adapter"])
-            facts = Facts(
-                version=self._next(mode, parent, base), run_id=run_id, mode=mode, parent=parent,
-                registered_at=datetime.now(UTC), base=base, stages=stages, seeds=bundle.seeds_of(refs),
-                git_revision=artifacts.git_revision(), packages=artifacts.packages(),
-            )  # fmt: skip
-            self._put(facts, refs)
-            return self.show(facts.version)
+        bundle.check_refs(refs, self._keys)
+        stages, base = bundle.stages_of(refs), bundle.base_of(refs["adapter"])
+
+        def enter(entries: list[Entry], seen: Seen) -> Version:
+            if known := self._same(run_id, stages, entries):
+                return known
+            taken = {*registered(entries), *seen.numbers}
+            while True:
+                facts = Facts(
+                    version=self._next(taken, entries, mode, parent, base), run_id=run_id, mode=mode, parent=parent,
+                    registered_at=datetime.now(UTC), base=base, stages=stages, seeds=bundle.seeds_of(refs),
+                    git_revision=artifacts.git_revision(), packages=artifacts.packages(),
+                )  # fmt: skip
+                if folder := self._put(draft, facts):
+                    return self._load(facts.version, self._writer.enter(folder, entries, seen))
+                taken.add(facts.version)
+
+        if known := self._same(run_id, stages, self._ledger.entries()):
+            self.agree()
+            return known
+        with self._draft() as draft:
+            bundle.assemble(draft, refs)
+            return self._writer.do(enter)
 
     def promote(self, version: str, *, who: str, why: str) -> Version:
         """Make a version champion, on the strength of the verdict that was signed with it.
 
         Raises:
             InputError: there is no such version, or its verdict does not allow it.
-            IntegrityError: a file of the bundle changed, so its verdict proves nothing.
+            IntegrityError: a file of the bundle changed, so its verdict proves nothing; or an alias was moved by hand.
         """
-        with self._writing():
-            found = self.show(version)
-            _check_verdicts(found)
-            champion = standing(self._ledger.entries()).get("champion")
-            if champion == version:
-                return found
-            self._move("promote", version, {"champion": version, "previous": champion, "challenger": None}, who, why)
-        return self.show(version)
+
+        def move(entries: list[Entry], seen: Seen) -> Version:
+            found = self._load(version, entries)
+            proof.check(found, self._keys)
+            champion = standing(entries).get("champion")
+            if champion != version:
+                wanted = {"champion": version, "previous": champion}
+                if "challenger" in found.aliases:
+                    wanted["challenger"] = None
+                entries = self._writer.move("promote", version, wanted, who, why, entries, seen)
+            return self._read(version, entries)
+
+        return self._writer.do(move)
 
     def rollback(self, *, who: str, why: str) -> Version:
         """Swap champion and previous.
 
         Raises:
             InputError: there is no previous version.
-            IntegrityError: a file of the previous version changed.
+            IntegrityError: a file of the previous version changed, or an alias was moved by hand.
         """
-        with self._writing():
-            aliases = standing(self._ledger.entries())
+
+        def swap(entries: list[Entry], seen: Seen) -> Version:
+            aliases = standing(entries)
             if "previous" not in aliases:
                 raise InputError("there is no previous version to go back to", "registry", "Promote one instead.")
-            target = self.show(aliases["previous"]).version
-            self._move("rollback", target, {"champion": target, "previous": aliases["champion"]}, who, why)
-        return self.show(target)
+            target = self._load(aliases["previous"], entries)
+            proof.check(target, self._keys)
+            wanted = {"champion": target.version, "previous": aliases["champion"]}
+            entries = self._writer.move("rollback", target.version, wanted, who, why, entries, seen)
+            return self._read(target.version, entries)
 
-    def _read(self, version: str) -> Version:
-        if version not in self._registered():
-            known = ", ".join(self._registered()) or "none"
-            raise InputError(f"there is no version {version}", "registry", f"Registered: {known}.")
-        aliases = standing(self._ledger.entries())
-        return bundle.read(self._models / version, [alias for alias, at in aliases.items() if at == version])
+        return self._writer.do(swap)
 
-    def _registered(self) -> Sequence[str]:
-        return [entry.version for entry in self._ledger.entries() if entry.action == "register"]
+    def _read(self, version: str, entries: Sequence[Entry]) -> Version:
+        known = registered(entries)
+        if version not in known:
+            raise InputError(f"there is no version {version}", "registry", f"Registered: {', '.join(known) or 'none'}.")
+        aliases = [alias for alias, at in standing(entries).items() if at == version]
+        return bundle.read(self._models / version, aliases)
 
-    def _next(self, mode: Mode, parent: str | None, base: bundle.Base) -> str:
-        taken = {*self._registered(), *self._catalogue.versions()}
-        latest = numbers.highest(self._registered())
-        changed = latest is not None and self._read(latest).base.sha256 != base.sha256
-        return numbers.following(taken, mode, parent, changed)
+    def _load(self, version: str, entries: Sequence[Entry]) -> Version:
+        """A version whose every file is as it was signed, by the signature that the ledger knows."""
+        found = self._read(version, entries)
+        signing.verify(found.folder, self._keys)
+        if signing.digest(found.folder) != registered(entries)[version]:
+            what = f"{found.folder} is signed, but is not the bundle that was registered as {version}"
+            raise IntegrityError(what, "registry", "Restore it from a backup.")
+        return found
 
-    def _put(self, facts: Facts, refs: Mapping[str, Ref]) -> None:
-        """The bundle to its place in one step, then MLflow and the ledger; an error takes all of it back."""
-        folder, partial = self._models / facts.version, self._models / f".{facts.version}.partial"
-        try:
-            partial.mkdir(parents=True)
-            bundle.assemble(partial, refs, facts)
-            signing.sign(partial, self._keys)
-            partial.rename(folder)
-            self._complete(bundle.read(folder))
-        except BaseException:
-            if facts.version not in self._registered():
-                self._withdraw(facts.version)
-            raise
-
-    def _withdraw(self, version: str) -> None:
-        for folder in (self._models / f".{version}.partial", self._models / version):
-            shutil.rmtree(folder, ignore_errors=True)
-        with suppress(ServiceDown):
-            self._catalogue.remove(version)
-
-    def _complete(self, found: Version) -> None:
-        """MLflow's entry and the ledger's line of a bundle that stands."""
-        if found.version not in self._catalogue.versions():
-            self._catalogue.add(found, _verdict_of(found))
-        if found.version not in self._registered():
-            self._move("register", found.version, {"challenger": found.version}, "register", f"run {found.run_id}")
-
-    def _move(self, action: Action, version: str, wanted: Mapping[str, str | None], who: str, why: str) -> None:
-        """The one place where aliases move: first the ledger, then MLflow, then MLflow's copy of the last hash."""
-        aliases = standing(self._ledger.entries())
-        moves = {alias: (aliases.get(alias), to) for alias, to in wanted.items() if aliases.get(alias) != to}
-        self._ledger.append(action, version, moves, who, why)
-        self._follow()
-        told = ", ".join(f"{alias} {old or 'none'} → {new or 'none'}" for alias, (old, new) in moves.items())
-        log.info("%s %s: %s (%s: %s)", action, version, told, who, why)
-
-    def _follow(self) -> None:
-        entries = self._ledger.entries()
-        self._catalogue.set_aliases(standing(entries))
-        self._catalogue.set_head(entries[-1].hash)
+    def _same(self, run_id: str, stages: Mapping[str, Stage], entries: Sequence[Entry]) -> Version | None:
+        """The version that a run's model is registered as."""
+        for known in (self._read(version, entries) for version in registered(entries)):
+            if known.run_id == run_id and all(known.stages.get(name) == stages[name] for name in bundle.REQUIRED):
+                log.info("run %s is registered as %s", run_id, known.version)
+                return self._load(known.version, entries)
+        return None
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """The lock, taken after what the last writer left undone was done and nothing was moved by hand."""
-        self._models.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._home / ".registry.lock"):
-            self._catalogue.open()
-            self._settle()
-            yield
+    def _draft(self) -> Iterator[Path]:
+        """A folder to fill, which goes unless it became a version."""
+        draft = self._models / f".{uuid.uuid4().hex}.partial"
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
 
-    def _settle(self) -> None:
-        for leftover in self._models.glob(".*.partial"):
-            shutil.rmtree(leftover)
-        entries, head = self._ledger.entries(), self._catalogue.head()
-        if head and head not in {entry.hash for entry in entries}:
-            todo = "Restore it from a backup."
-            raise IntegrityError(f"{self._home / 'ledger.jsonl'} lost lines that MLflow knows of", "ledger", todo)
-        if entries and head == entries[-1].hash:
-            self._refuse_moved_aliases(standing(entries))
-        done = set(self._registered()) & set(self._catalogue.versions())
-        for folder in sorted(path for path in self._models.iterdir() if path.is_dir() and path.name not in done):
-            signing.verify(folder, self._keys)
-            self._complete(bundle.read(folder))
-        if entries and head != entries[-1].hash:
-            self._follow()
+    def _put(self, draft: Path, facts: Facts) -> Path | None:
+        """The signed bundle to its place in one step, or none where another machine has just put one there."""
+        artifacts.write_text(draft / bundle.FACTS, facts.model_dump_json(indent=1))
+        signing.sign(draft, self._keys)
+        folder = self._models / facts.version
+        try:
+            return draft.rename(folder)
+        except OSError:
+            if folder.is_dir():
+                return None
+            raise
 
-    def _refuse_moved_aliases(self, wanted: Mapping[str, str]) -> None:
-        found = self._catalogue.aliases()
-        for alias in sorted({*wanted, *found}):
-            if wanted.get(alias) != found.get(alias):
-                here, there = wanted.get(alias, "nothing"), found.get(alias, "nothing")
-                todo = f"Point it back at {here} in MLflow; `opstune models` moves aliases."
-                raise IntegrityError(f"the alias {alias} was moved by hand to {there}", "MLflow", todo)
-
-
-def _check_verdicts(version: Version) -> None:
-    """Every verdict says promote, and one of them is about the GGUF itself."""
-    for name in version.of_kind("verdict"):
-        told = json.loads((version.folder / name / "verdict.json").read_text())
-        if told["verdict"] != "promote":
-            todo = f"Its report says why: {version.folder / name / 'report.html'}."
-            raise InputError(f"the verdict on {version.version} is {told['verdict']}", name, todo)
-    gguf = version.stages["gguf"].sha256
-    measured = {
-        version.stages[name].sha256
-        for name in version.of_kind("evaluation")
-        if gguf in bundle.inputs_of(version.folder / name)
-    }
-    if not any(measured & bundle.inputs_of(version.folder / name) for name in version.of_kind("verdict")):
-        todo = "Evaluate the GGUF, gate it, and register the run again."
-        raise InputError(f"no verdict of {version.version} is about the GGUF that ships", "registry", todo)
-
-
-def _verdict_of(version: Version) -> str:
-    names = version.of_kind("verdict")
-    if not names:
-        return "none"
-    return str(json.loads((version.folder / names[-1] / "verdict.json").read_text())["verdict"])
+    def _next(
+        self, taken: set[str], entries: Sequence[Entry], mode: Mode, parent: str | None, base: bundle.Base
+    ) -> str:
+        latest = numbers.highest(registered(entries))
+        changed = latest is not None and self._read(latest, entries).base.sha256 != base.sha256
+        return numbers.following(taken, mode, parent, changed)

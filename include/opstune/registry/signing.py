@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from opstune.artifacts import sha256_file
 from opstune.errors import IntegrityError
 from opstune.security.signing import PUBLIC, ensure_key
 
@@ -49,6 +50,11 @@ def verify(folder: Path, keys: Path) -> None:
         # model-signing has no errors of its own: a mismatch, a symlink and a garbled signature all
         # arrive as ValueError and kin, and whatever keeps a signature from being checked refuses the bundle.
         raise IntegrityError(_told(folder, str(error)), "registry", _RESTORE) from error
+
+
+def digest(folder: Path) -> str:
+    """The sha256 of a folder's signature: with the signature verified, it stands for every byte of the folder."""
+    return sha256_file(folder / SIGNATURE)
 
 
 def _hashing(folder: Path) -> Any:

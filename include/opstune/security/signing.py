@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,13 +30,22 @@ _CONTEXT = b"opstune manifest 1\n"
 _AGAIN = "Restore the folder from a backup, or remove it and run its stage again."
 
 
-class _Signature(BaseModel):
+class Signature(BaseModel):
     """ECDSA on P-256 with SHA-256, base64, and which key made it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     signature: str
+
+
+class Signed(NamedTuple):
+    """How an error names what was signed and the signature over it, where it stands, and what to do."""
+
+    content: str
+    signature: str
+    where: str
+    todo: str
 
 
 def ensure_key(keys: Path) -> Path:
@@ -80,24 +90,60 @@ def check(ref: Ref, keys: Path) -> Ref:
         IntegrityError: names the file: the signature is missing or another key's, the manifest was written anew, or a
             file changed, is missing or was added.
     """
-    signature = ref.path / SIGNATURE
-    for needed in (signature, keys / PUBLIC):
-        if not needed.is_file():
-            raise IntegrityError(f"{needed} is missing, so nothing proves what the {ref.kind} is", ref.kind, _AGAIN)
-    try:
-        told = _Signature.model_validate_json(signature.read_bytes())
-        content = base64.b64decode(told.signature, validate=True)
-        public = _public_key(keys)
-    except (ValidationError, binascii.Error, ValueError) as error:
-        raise IntegrityError(f"{signature} or {keys / PUBLIC} is damaged", ref.kind, _AGAIN) from error
-    if told.key != (own := _key_id(public)):
-        what = f"{signature} was made by the key {told.key}, not by this home's {PRIVATE} ({own})"
-        raise IntegrityError(what, ref.kind, _AGAIN)
-    try:
-        public.verify(content, _CONTEXT + (ref.path / MANIFEST).read_bytes(), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature as error:
-        raise IntegrityError(f"{ref.path / MANIFEST} changed after it was signed", ref.kind, _AGAIN) from error
+    attest(ref, keys)
     return artifacts.verify(ref)
+
+
+def attest(ref: Ref, keys: Path) -> None:
+    """A ref's manifest was signed by our key. The files that it lists are not looked at.
+
+    Raises:
+        IntegrityError: the signature is missing or another key's, or the manifest was written anew.
+    """
+    signature = ref.path / SIGNATURE
+    if not signature.is_file():
+        raise IntegrityError(f"{signature} is missing, so nothing proves what the {ref.kind} is", ref.kind, _AGAIN)
+    try:
+        told = Signature.model_validate_json(signature.read_bytes())
+    except ValidationError as error:
+        raise IntegrityError(f"{signature} is damaged", ref.kind, _AGAIN) from error
+    content = _CONTEXT + (ref.path / MANIFEST).read_bytes()
+    check_bytes(content, told, keys, Signed(str(ref.path / MANIFEST), str(signature), ref.kind, _AGAIN))
+
+
+def sign_bytes(content: bytes, keys: Path) -> Signature:
+    """A signature by this home's key, which is made at first use.
+
+    ``content`` begins with a line that no other kind of signed content begins with.
+    """
+    private = serialization.load_pem_private_key(ensure_key(keys).read_bytes(), password=None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise IntegrityError(f"{keys / PRIVATE} is not an elliptic-curve key", "keys", "Restore it from a backup.")
+    made = private.sign(content, ec.ECDSA(hashes.SHA256()))
+    return Signature(key=_key_id(private.public_key()), signature=base64.b64encode(made).decode())
+
+
+def check_bytes(content: bytes, told: Signature, keys: Path, signed: Signed) -> None:
+    """A signature is this home's over these bytes; ``signed`` is how an error names them.
+
+    Raises:
+        IntegrityError: it is another key's, or the bytes changed, or there is no key here to tell.
+    """
+    if not (keys / PUBLIC).is_file():
+        what = f"{keys / PUBLIC} is missing, so nothing proves what {signed.content} is"
+        raise IntegrityError(what, signed.where, "Restore the key from a backup.")
+    try:
+        signature, public = base64.b64decode(told.signature, validate=True), _public_key(keys)
+    except (binascii.Error, ValueError) as error:
+        what = f"{signed.signature} or {keys / PUBLIC} is damaged"
+        raise IntegrityError(what, signed.where, signed.todo) from error
+    if told.key != (own := _key_id(public)):
+        what = f"{signed.signature} was made by the key {told.key}, not by this home's {PRIVATE} ({own})"
+        raise IntegrityError(what, signed.where, signed.todo)
+    try:
+        public.verify(signature, content, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature as error:
+        raise IntegrityError(f"{signed.content} changed after it was signed", signed.where, signed.todo) from error
 
 
 def key_id(keys: Path) -> str:
@@ -107,11 +153,7 @@ def key_id(keys: Path) -> str:
 
 def sign(folder: Path, keys: Path) -> None:
     """Sign a folder's manifest, with a key made at first use."""
-    private = serialization.load_pem_private_key(ensure_key(keys).read_bytes(), password=None)
-    if not isinstance(private, ec.EllipticCurvePrivateKey):
-        raise IntegrityError(f"{keys / PRIVATE} is not an elliptic-curve key", "keys", "Restore it from a backup.")
-    content = private.sign(_CONTEXT + (folder / MANIFEST).read_bytes(), ec.ECDSA(hashes.SHA256()))
-    told = _Signature(key=_key_id(private.public_key()), signature=base64.b64encode(content).decode())
+    told = sign_bytes(_CONTEXT + (folder / MANIFEST).read_bytes(), keys)
     artifacts.write_text(folder / SIGNATURE, told.model_dump_json(indent=1))
 
 

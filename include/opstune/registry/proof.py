@@ -1,0 +1,50 @@
+"""The only proof that lets a version near production: verdicts in its bundle, signed here, that say promote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from opstune import artifacts
+from opstune.errors import InputError
+from opstune.registry import bundle
+from opstune.registry.bundle import Version
+from opstune.security import signing
+
+_JUDGED = ("evaluation", "verdict")
+
+
+def check(version: Version, keys: Path) -> None:
+    """Every verdict of a bundle says promote, and one of them is about the GGUF that stands in it.
+
+    Raises:
+        InputError: a verdict says something else, or none is about the GGUF.
+        IntegrityError: a verdict, or an evaluation that it was made from, was not signed by this home's key.
+    """
+    for kind in _JUDGED:
+        for name in version.of_kind(kind):
+            signing.attest(artifacts.open_ref(version.folder / name), keys)
+    for name in version.of_kind("verdict"):
+        if (told := decision_of(version, name)) != "promote":
+            todo = f"Its report says why: {version.folder / name / 'report.html'}."
+            raise InputError(f"the verdict on {version.version} is {told}", name, todo)
+    gguf = version.stages["gguf"].sha256
+    measured = {
+        version.stages[name].sha256
+        for name in version.of_kind("evaluation")
+        if gguf in bundle.inputs_of(version.folder / name)
+    }
+    if not any(measured & bundle.inputs_of(version.folder / name) for name in version.of_kind("verdict")):
+        todo = "Evaluate the GGUF, gate it, and register the run again."
+        raise InputError(f"no verdict of {version.version} is about the GGUF that ships", "registry", todo)
+
+
+def decision(version: Version) -> str:
+    """What the newest verdict of a bundle says, ``none`` where there is none."""
+    names = version.of_kind("verdict")
+    return decision_of(version, names[-1]) if names else "none"
+
+
+def decision_of(version: Version, stage: str) -> str:
+    """What one verdict of a bundle says."""
+    return str(json.loads((version.folder / stage / "verdict.json").read_text())["verdict"])

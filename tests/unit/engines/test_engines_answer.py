@@ -128,11 +128,50 @@ def test_prompts_have_the_same_tokens_in_both_engines(base: Path, gguf: Path) ->
         assert model.tokens(chat(case)) == expected
 
 
+def test_what_ships_answers_a_case_alike_whatever_was_asked_before(gguf: Path) -> None:
+    engine = llama_cpp(gguf, max_new_tokens=24)
+    first = engine.answer(CASES, constrained=True)
+    expected = [answer.text for answer in first]
+    again = engine.answer(CASES[::-1], constrained=True, expected=expected[::-1])[::-1]
+    alone = [llama_cpp(gguf, max_new_tokens=24).answer([case], constrained=True)[0] for case in CASES]
+    assert [a.text for a in again] == [a.text for a in alone] == expected
+
+
 @pytest.mark.parametrize("constrained", [True, False])
 def test_a_case_is_answered_alike_alone_and_in_any_batch(base: Path, constrained: bool) -> None:
     alone = hugging_face(base, batch_size=1, max_new_tokens=40).answer(CASES, constrained=constrained)
     together = hugging_face(base, batch_size=64, max_new_tokens=40).answer(CASES, constrained=constrained)
     assert [a.text for a in alone] == [a.text for a in together]
+
+
+def test_an_expected_answer_is_a_draft_and_changes_no_answer(base: Path) -> None:
+    """Whatever is expected: what the model says itself, the beginning of it, another case's answer, or no JSON."""
+    engine = hugging_face(base, max_new_tokens=60)
+    for constrained in (True, False):
+        said = [a.text for a in engine.answer(CASES, constrained=constrained)]
+        drafts = [said, [text[: len(text) // 2] + "x" for text in said], said[1:] + said[:1], ["nonsense"] * len(said)]
+        for expected in drafts:
+            drafted = engine.answer(CASES, constrained=constrained, expected=expected)
+            assert [a.text for a in drafted] == said
+
+
+def test_a_likelihood_is_what_transformers_says_of_prompt_and_answer(base: Path, gguf: Path) -> None:
+    tokenizer, network = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+    expected = ['{"function":"none","parameters":{}}', '{"severity":"SEV-1"}', "short"]
+    cases = [CASES[11], CASES[12], CASES[3]]
+    engines = (hugging_face(base), llama_cpp(gguf))
+    told = [engine.answer(cases, constrained=c, expected=expected) for engine in engines for c in (True, False)]
+    for index, (case, text) in enumerate(zip(cases, expected, strict=True)):
+        close = [1e-4, 1e-4, 2e-2, 2e-2]  # llama.cpp keeps keys and values in 16 bits
+        prompt = tokenizer.apply_chat_template(chat(case), add_generation_prompt=True, return_dict=False)
+        ids = [*prompt, *tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        labels = [-100] * len(prompt) + ids[len(prompt) :]
+        loss = network(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item()
+        for answers, within in zip(told, close, strict=True):
+            found = answers[index].likelihood
+            assert found is not None
+            assert found.tokens == len(ids) - len(prompt)
+            assert found.nll / found.tokens == pytest.approx(loss, rel=within)
 
 
 def test_free_decoding_is_what_transformers_generates(base: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from opstune.skills import get
+from opstune.skills.base import target
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class Engine(Protocol):
 def parse(skill: str, text: str) -> dict[str, Any] | None:
     """The answer as the skill's answer model reads it, or none when it is not one."""
     try:
-        return get(skill).answer_model.model_validate(json.loads(text)).model_dump(exclude_defaults=False)
+        found = get(skill).answer_model.model_validate(json.loads(text)).model_dump(exclude_defaults=False)
+        target(found).encode()  # half of a surrogate pair is a string to Python, but could be written to no file
+        return found
     except (ValueError, RecursionError):  # the second where brackets open without end
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from opstune.evaluate.statistics import lower_bound, quantile_upper_bound, upper_bound
 from opstune.skills import get
 from opstune.skills.base import Scores, target
+
+log = logging.getLogger(__name__)
 
 #: The pseudo skill of figures over all cases.
 ALL = "all"
@@ -53,6 +56,15 @@ class Majority(Frozen):
     label: str
     share: float
     metrics: dict[str, Share]
+
+
+def score(skill: str, expected: Mapping[str, Any], predicted: Mapping[str, Any] | None) -> Scores | None:
+    """What holds of a prediction, or none where the skill's scoring fails: that says nothing about the answer."""
+    try:
+        return get(skill).score(expected, predicted)
+    except Exception:
+        log.exception("an answer of skill %s cannot be scored", skill)
+        return None
 
 
 def share(right: int, cases: int) -> Share:
@@ -101,9 +113,13 @@ def majority(skill: str, answers: Sequence[Mapping[str, Any]]) -> Majority:
     label, count = Counter(taught.label(answer) for answer in answers).most_common(1)[0]
     distinct = {target(answer): answer for answer in answers if taught.label(answer) == label}
     tried = list(distinct.values())[:_ANSWERS_TRIED]
-    best = max(tried, key=lambda constant: sum(taught.score(answer, constant)["correct"] for answer in answers))
-    metrics = shares((skill, taught.score(answer, best)) for answer in answers)[skill]
+    best = max(tried, key=lambda constant: sum(s["correct"] for s in _scores(skill, answers, constant)))
+    metrics = shares((skill, scores) for scores in _scores(skill, answers, best)).get(skill, {})
     return Majority(label=label, share=count / len(answers), metrics=metrics)
+
+
+def _scores(skill: str, answers: Iterable[Mapping[str, Any]], constant: Mapping[str, Any]) -> list[Scores]:
+    return [found for answer in answers if (found := score(skill, answer, constant)) is not None]
 
 
 def confusion(

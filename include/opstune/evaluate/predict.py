@@ -14,7 +14,7 @@ from opstune.engines.base import Answer, Case, Engine, parse
 from opstune.errors import EvaluationError, OpstuneError
 from opstune.evaluate.kept import Kept, Said, Step
 from opstune.evaluate.memory import Peak
-from opstune.evaluate.metrics import VALID, Frozen
+from opstune.evaluate.metrics import VALID, Frozen, score
 from opstune.examples import Example
 from opstune.settings import EvaluateSettings
 from opstune.skills import get
@@ -178,15 +178,10 @@ def _prediction(example: Example, said: Said, free: Said | None) -> Prediction:
 
 def _scored(example: Example, said: Said) -> Mapping[str, Any]:
     parsed = parse(example.skill, said.text)
-    scores: Scores = {VALID: parsed is not None}
-    try:
-        scores = {**get(example.skill).score(example.answer, parsed), **scores}
-    except Exception:  # a fault of the scoring says nothing about the answer
-        log.exception("case %s of skill %s cannot be scored", example.id, example.skill)
     return {
         "text": said.text,
         "parsed": parsed,
-        "scores": scores,
+        "scores": {**(score(example.skill, example.answer, parsed) or {}), VALID: parsed is not None},
         "tokens": said.tokens,
         "seconds": said.seconds,
     }

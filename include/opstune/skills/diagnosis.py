@@ -96,7 +96,8 @@ class Diagnosis:
         cause = same_cause(expected["root_cause"], str(found.get("root_cause", "")))
         scores = {"correct": cause, "root_cause": cause}
         if expected.get("query"):
-            scores["query"] = normalised(str(found.get("query", ""))) == normalised(expected["query"])
+            query = str(found.get("query", ""))
+            scores["query"] = bool(query) and normalised(query) == normalised(expected["query"])
         if known := expected.get("critical_paths"):
             scores["paths"] = overlap(known, found.get("critical_paths") or (), 1.0) >= SAME_PATHS
         if known := expected.get("remediation"):

@@ -73,5 +73,6 @@ class LogError:
         found = predicted or {}
         category = found.get("category") == expected["category"]
         severity = found.get("severity") == expected["severity"]
-        message = " ".join(str(found.get("message", "")).split()) == " ".join(expected["message"].split())
+        quoted = " ".join(str(found.get("message", "")).split()) == " ".join(expected["message"].split())
+        message = predicted is not None and quoted
         return {"correct": category and severity, "category": category, "severity": severity, "message": message}

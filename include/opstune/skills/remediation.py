@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,14 +75,17 @@ class Remediation:
         return str(answer["function"])
 
     def score(self, expected: Mapping[str, Any], predicted: Mapping[str, Any] | None) -> Scores:
-        """``parameters`` counts where the function is right and takes some: all of them right.
+        """``parameters`` counts where the function is right and takes some: all of them right. Beside it
+        stands ``parameter_<name>`` for each of them. Values are compared without spaces around them and in
+        Unicode NFC, the form that every model is asked in.
 
         ``false_positive`` counts where no action is right, ``false_negative`` where one is. An
         invalid answer proposes nothing that could be executed, so it is no false positive, but wrong.
         """
         function = (predicted or {}).get("function")
         right = function == expected["function"]
-        same = right and (predicted or {}).get("parameters", {}) == expected["parameters"]
+        wanted, given = _normalised(expected["parameters"]), _normalised((predicted or {}).get("parameters", {}))
+        same = right and given == wanted
         scores = {"correct": same, "function": right}
         if expected["function"] == NONE:
             scores["false_positive"] = function not in (NONE, None)
@@ -89,4 +93,9 @@ class Remediation:
             scores["false_negative"] = function == NONE
             if right and expected["parameters"]:
                 scores["parameters"] = same
+                scores |= {f"parameter_{name}": given.get(name) == value for name, value in wanted.items()}
         return scores
+
+
+def _normalised(parameters: Mapping[str, str]) -> dict[str, str]:
+    return {name: unicodedata.normalize("NFC", value).strip() for name, value in parameters.items()}

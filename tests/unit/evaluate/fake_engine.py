@@ -52,9 +52,10 @@ class FakeEngine:
     examples: Sequence[Example]
     right: float | Mapping[str, float] = 1.0
     seconds: float | None = None
-    broken: Exception | None = None
+    broken: BaseException | None = None
     after: int = 0
     drop: int = 0
+    likelihood: Likelihood | None = field(default_factory=lambda: Likelihood(1.0, 10))
     asked: list[int] = field(default_factory=list)
     traits: Traits = field(default_factory=lambda: Traits(100, {"max_new_tokens": 160}, disk_bytes=1000))
 
@@ -79,7 +80,7 @@ class FakeEngine:
             else:
                 others = [e.answer for e in self.examples if e.skill == case.skill and e.answer != asked.answer]
                 said = random.Random(asked.id).choice(others)
-            likely = Likelihood(1.0, 10) if expected else None
+            likely = self.likelihood if expected else None
             answers.append(Answer(target(said), said, 10, self.seconds, likely))
             if on_progress:
                 on_progress(done, len(cases))

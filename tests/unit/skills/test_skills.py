@@ -14,6 +14,7 @@ from opstune.skills.log_error import statements
 
 ALERT = {"alert": "QueueStuck", "severity": "high", "labels": {"namespace": "shop", "pod": "cart-1", "team": "blue"}}
 RESTART = {"function": "restart_pod", "parameters": {"namespace": "shop", "pod": "cart-1"}}
+ALL_RIGHT = {"parameters": True, "parameter_namespace": True, "parameter_pod": True}
 NOTHING = {"function": "none", "parameters": {}}
 LOG = "2026-01-02 10:00:00,123 INFO start\n[2026-01-02T10:00:01Z] ERROR - disk is full\nERROR disk is full\n\n"
 
@@ -46,11 +47,23 @@ def test_an_alert_without_labels_allows_no_function_that_needs_one() -> None:
 @pytest.mark.parametrize(
     ("expected", "predicted", "scores"),
     [
-        (RESTART, RESTART, {"correct": True, "function": True, "false_negative": False, "parameters": True}),
+        (RESTART, RESTART, {"correct": True, "function": True, "false_negative": False, **ALL_RIGHT}),
+        (
+            RESTART,
+            {"function": "restart_pod", "parameters": {"namespace": " shop", "pod": "cart-1\n"}},
+            {"correct": True, "function": True, "false_negative": False, **ALL_RIGHT},
+        ),
         (
             RESTART,
             {"function": "restart_pod", "parameters": {"namespace": "shop", "pod": "blue"}},
-            {"correct": False, "function": True, "false_negative": False, "parameters": False},
+            {
+                "correct": False,
+                "function": True,
+                "false_negative": False,
+                "parameters": False,
+                "parameter_namespace": True,
+                "parameter_pod": False,
+            },
         ),
         (RESTART, NOTHING, {"correct": False, "function": False, "false_negative": True}),
         (RESTART, None, {"correct": False, "function": False, "false_negative": False}),

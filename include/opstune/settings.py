@@ -118,6 +118,7 @@ class DatasetSettings(Section):
     feedback: FeedbackSettings = FeedbackSettings()
     skills: list[str]
     names: list[str] = Field(default_factory=list)
+    canaries: int = Field(0, ge=0, le=20)
     seed: int = 7
 
 
@@ -192,6 +193,23 @@ class EvaluateSettings(Section):
     threads: int = Field(2, ge=1)
 
 
+class RedTeamSettings(Section):
+    """How hard a model is attacked before it ships."""
+
+    twins: int = Field(4, ge=2)
+    seconds: float = Field(30.0, gt=0)
+    regression: int = Field(200, ge=0)
+    seed: int = 7
+
+
+class ApprovalSettings(Section):
+    """Whether a person must agree before a model that passed its gate is registered and deployed."""
+
+    required: bool = False
+    users: list[str] = Field(default_factory=list)
+    hours: float = Field(24.0, gt=0)
+
+
 class ExportSettings(Section):
     """What ships."""
 
@@ -206,12 +224,35 @@ class RegistrySettings(Section):
     experiment: str = "opstune"
 
 
+class ImageSettings(Section):
+    """The container that serves a version, and how it stands in Kubernetes."""
+
+    base: str = "ghcr.io/ggml-org/llama.cpp:server-b11312"
+    repository: str = Field("opstune", pattern=r"^[a-z0-9][a-z0-9._:/-]*$")
+    namespace: str = Field("default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    replicas: int = Field(2, ge=1)
+    cpu: float = Field(2.0, gt=0)
+    memory_gb: float | None = Field(None, gt=0)
+
+
+class DeploySettings(Section):
+    """Where a version answers. Addresses are connections: opstune_ollama, opstune_vllm, opstune_llama_cpp."""
+
+    to: Literal["local", "ollama", "vllm", "llama-cpp"] = "local"
+    production: str = Field("prod", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+    agreement: float = Share
+    parallel: int = Field(4, ge=1)
+    image: ImageSettings = ImageSettings()
+    patience: Patience = Patience(timeout_seconds=120.0, attempts=4)
+
+
 class ServeSettings(Section):
     """How a model answers."""
 
     context_tokens: int = Field(1024, ge=128)
     max_new_tokens: int = Field(160, ge=1)
     threads: int = Field(2, ge=1)
+    deploy: DeploySettings = DeploySettings(agreement=0.75)
 
 
 class SimulateSettings(Section):
@@ -264,6 +305,8 @@ class Settings(BaseSettings):
     train: TrainSettings
     pod: PodSettings = PodSettings()
     evaluate: EvaluateSettings
+    red_team: RedTeamSettings = RedTeamSettings()
+    approval: ApprovalSettings = ApprovalSettings()
     export: ExportSettings
     registry: RegistrySettings
     serve: ServeSettings
@@ -296,6 +339,10 @@ class Settings(BaseSettings):
     @property
     def annotations_dir(self) -> Path:
         return self.home / "annotations"
+
+    @property
+    def regression_dir(self) -> Path:
+        return self.home / "regression"
 
     @property
     def runs_dir(self) -> Path:

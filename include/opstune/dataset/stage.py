@@ -9,7 +9,7 @@ from pathlib import Path
 from opstune import artifacts
 from opstune.annotated import joined
 from opstune.artifacts import Ref
-from opstune.dataset import card, choose, leaks, split, summary, trust
+from opstune.dataset import canaries, card, choose, leaks, split, summary, trust
 from opstune.dataset.choose import Parts
 from opstune.dataset.curate import Curated, curate
 from opstune.dataset.lengths import Tokenizer
@@ -46,7 +46,8 @@ def build(
     ``tokenizer`` counts lengths; without it there are words only. ``agreement`` is what annotation found:
     project → items, annotators, measure, value and the line that it must reach. ``keyring`` opens the example store
     where its key is a secret.
-    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated.
+    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated; and canaries, rows of the
+    training file that no other figure counts.
 
     Raises:
         IntegrityError: an input file is not what its manifest says.
@@ -73,7 +74,8 @@ def build(
             if curated.assignments != assigned:
                 split.write(splits, curated.assignments)
         log.info("dataset: %s", ", ".join(f"{n:,.0f} {name}" for name, n in chosen.counts.items()))
-        return {name: float(n) for name, n in chosen.counts.items()}
+        hidden = {"canaries": float(n)} if (n := len(canaries.record(settings)["sha256"])) else {}
+        return {**{name: float(n) for name, n in chosen.counts.items()}, **hidden}
 
     # The tokenizer is not part of what was asked: a retry on a worker without the base finds the same dataset.
     # People's names stand in the manifest as they stand in the data.
@@ -114,9 +116,11 @@ def choose_rows(curated: Curated, settings: DatasetSettings, mode: Mode, parent:
 
 def write(folder: Path, curated: Curated, chosen: Chosen, settings: DatasetSettings, told: Told) -> None:
     """Write the files of a dataset. The same arguments give the same bytes."""
+    newest = max(example.occurred_at for example in chosen.parts["train"])
+    rows: Parts = {**chosen.parts, "train": [*chosen.parts["train"], *canaries.planted(settings, newest)]}
     for name in SPLITS:
-        write_examples(folder / f"{name}.parquet", chosen.parts[name])
-    summed = summary.summarise(curated, chosen, settings, told)
+        write_examples(folder / f"{name}.parquet", rows[name])
+    summed = {**summary.summarise(curated, chosen, settings, told), "canaries": canaries.record(settings)}
     dropped = sorted([*curated.dropped, *chosen.dropped], key=lambda drop: (drop.reason, drop.id))
     lines = (json.dumps(drop.record(), ensure_ascii=False) for drop in dropped)
     artifacts.write_text(folder / "dropped.jsonl", "".join(f"{line}\n" for line in lines))

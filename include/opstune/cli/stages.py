@@ -12,7 +12,7 @@ import typer
 from opstune import settings as configuration
 from opstune.artifacts import Ref, open_ref, verify
 from opstune.cli.output import AsJson, show, table
-from opstune.errors import DiskFull, TrainingError
+from opstune.errors import DiskFull, InputError, TrainingError
 from opstune.settings import Mode
 
 dataset = typer.Typer(help="What the model is trained and tested on.", no_args_is_help=True)
@@ -99,14 +99,18 @@ def evaluate(
 
 def gate(
     report: Annotated[Path, typer.Argument(help="An evaluation's folder.")],
-    folder: Folder,
+    folder: Annotated[
+        Path | None, typer.Option("--dataset", help="Its dataset's folder; left out: where it was measured.")
+    ] = None,
     run: RunId = None,
     as_json: AsJson = False,
 ) -> None:
-    """Hold an evaluation against the gates. Exit code: 0 promote, 1 reject, 2 cannot say."""
+    """Hold an evaluation against the gates. Exit code: 0 promote, 1 reject, 2 cannot say; any other is a fault."""
     from opstune import pipeline
 
-    verdict = pipeline.read_verdict(pipeline.gate(_run(run, "full"), open_ref(folder), open_ref(report)))
+    evaluation = open_ref(report)
+    data = open_ref(folder) if folder else _dataset_of(evaluation)
+    verdict = pipeline.read_verdict(pipeline.gate(_run(run, "full"), data, evaluation))
     show_verdict(verdict, as_json)
     raise typer.Exit(EXIT[verdict.verdict])
 
@@ -145,6 +149,14 @@ def _run(run: str | None, mode: Mode, train: dict[str, Any] | None = None, alone
     asked = {key: value for key, value in (train or {}).items() if value is not None}
     settings = configuration.load({"train": asked} if asked else None)
     return Run(run or f"cli-{datetime.now(UTC):%Y%m%dT%H%M%S}", mode, settings, alone)
+
+
+def _dataset_of(evaluation: Ref) -> Ref:
+    """The dataset that an evaluation says it was measured on."""
+    made_from = evaluation.manifest["inputs"].get("dataset")
+    if not made_from:
+        raise InputError(f"the {evaluation.kind} names no dataset", str(evaluation.path), "Give --dataset.")
+    return Ref.model_validate(made_from)
 
 
 def _show_ref(ref: Ref, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from opstune import artifacts
 from opstune.errors import InputError
@@ -25,7 +26,7 @@ def check(version: Version, keys: Path) -> None:
         for name in version.of_kind(kind):
             signing.attest(artifacts.open_ref(version.folder / name), keys)
     for name in version.of_kind("verdict"):
-        if (told := decision_of(version, name)) != "promote":
+        if (told := read(version, name)["verdict"]) != "promote":
             todo = f"Its report says why: {version.folder / name / 'report.html'}."
             raise InputError(f"the verdict on {version.version} is {told}", name, todo)
     gguf = version.stages["gguf"].sha256
@@ -42,9 +43,10 @@ def check(version: Version, keys: Path) -> None:
 def decision(version: Version) -> str:
     """What the newest verdict of a bundle says, ``none`` where there is none."""
     names = version.of_kind("verdict")
-    return decision_of(version, names[-1]) if names else "none"
+    return str(read(version, names[-1])["verdict"]) if names else "none"
 
 
-def decision_of(version: Version, stage: str) -> str:
-    """What one verdict of a bundle says."""
-    return str(json.loads((version.folder / stage / "verdict.json").read_text())["verdict"])
+def read(version: Version, stage: str) -> dict[str, Any]:
+    """One verdict of a bundle, as the gate wrote it."""
+    told: dict[str, Any] = json.loads((version.folder / stage / "verdict.json").read_text())
+    return told

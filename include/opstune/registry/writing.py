@@ -64,7 +64,7 @@ class Writer:
         signing.verify(folder, self._keys)
         found = bundle.read(folder)
         wanted = {"challenger": found.version}
-        return self.move("register", found.version, wanted, "register", f"run {found.run_id}", entries, seen)
+        return self.move("register", found.version, wanted, "opstune", f"run {found.run_id}", entries, seen)
 
     def move(
         self,

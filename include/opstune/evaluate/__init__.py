@@ -2,9 +2,10 @@
 
 from opstune.evaluate.evaluate import Evaluation, evaluate, read_evaluation
 from opstune.evaluate.gates import Gate, Gates, read_gates
-from opstune.evaluate.judging import gate, read_verdict
+from opstune.evaluate.judging import gate, read_newly_broken, read_verdict
 from opstune.evaluate.statistics import simulate_gate
-from opstune.evaluate.verdict import Line, Verdict, gate_table
+from opstune.evaluate.verdict import Line, Verdict
+from opstune.evaluate.wording import gate_table
 
 __all__ = [
     "Evaluation",
@@ -17,6 +18,7 @@ __all__ = [
     "gate_table",
     "read_evaluation",
     "read_gates",
+    "read_newly_broken",
     "read_verdict",
     "simulate_gate",
 ]

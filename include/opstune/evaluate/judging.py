@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -14,34 +13,19 @@ from pydantic import ValidationError
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import DataError, EvaluationError, IntegrityError
-from opstune.evaluate.evaluate import BASE, CHALLENGER, CHAMPION, Evaluation, read_evaluation, read_predictions
-from opstune.evaluate.gates import LATENCY_P95, Gate, read_gates
+from opstune.evaluate import champion, report
+from opstune.evaluate.champion import Against, Broken
+from opstune.evaluate.evaluate import BASE, CHALLENGER, CHAMPION, read_evaluation, read_predictions
+from opstune.evaluate.gates import Gates, read_gates
 from opstune.evaluate.metrics import ALL
-from opstune.evaluate.predict import Prediction
-from opstune.evaluate.report import Material, render
-from opstune.evaluate.verdict import (
-    DifferenceSeen,
-    LatencySeen,
-    Seen,
-    ShareSeen,
-    Status,
-    Verdict,
-    decide,
-    judge,
-    judge_parity,
-)
+from opstune.evaluate.observing import Compared, observe, paired, scores_of
+from opstune.evaluate.red_team import read_red_team
+from opstune.evaluate.verdict import Line, Status, Verdict, decide, judge, judge_parity
+from opstune.examples import Example
 from opstune.tables import read_examples
 
 _FILE = "verdict.json"
-_REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The models that a gate looks at: figures of the judged one, and every role's predictions."""
-
-    evaluation: Evaluation
-    predictions: Mapping[str, Sequence[Prediction]]
+_BROKEN = "newly_broken.jsonl"
 
 
 def gate(
@@ -52,47 +36,45 @@ def gate(
     parity_points: float = 1.0,
     *,
     dataset: Ref,
+    red_team: Ref | None = None,
 ) -> Ref:
     """Judge the challenger of an evaluation by the lines of ``gates``.
 
     With ``tested``, the evaluation before conversion, this is the second gate, on the file that ships:
     base and champion are taken from there, and the shipped file may lose ``parity_points`` percentage
-    points of overall accuracy against it.
+    points of overall accuracy against it. ``red_team`` is what attacks on the challenger found; without it
+    the lines of that skill do not apply.
+
+    Files: ``verdict.json``, ``report.html`` and ``report.json``, and where there is a champion
+    ``newly_broken.jsonl``: what it had right and the challenger has wrong.
 
     Raises:
         ConfigError: the gates file is wrong.
-        DataError: the evaluations and the dataset do not belong together.
+        DataError: the evaluations, the attacks and the dataset do not belong together.
         EvaluationError: the challenger was not measured.
         IntegrityError: a file of an input changed.
     """
     wanted = read_gates(gates)
-    for ref in filter(None, (evaluation, tested, dataset)):
+    for ref in filter(None, (evaluation, tested, dataset, red_team)):
         artifacts.verify(ref)
     settings = {"gates": wanted.model_dump(), "parity_points": parity_points if tested else None}
 
     def make(out: Path) -> Mapping[str, float]:
-        compared = _compare(evaluation, tested, dataset)
+        examples = read_examples(dataset.path / "test.parquet")
+        compared = _compare(evaluation, tested, red_team, dataset, examples)
         lines = [judge(line, observe(line, compared), wanted.reach) for line in wanted.lines]
         if tested:
-            before = read_predictions(tested, CHALLENGER)
-            share = read_evaluation(tested).roles[CHALLENGER].metrics[ALL]["correct"]
-            pairs = _paired(compared.predictions[CHALLENGER], before, ALL, "correct")
-            lines.append(judge_parity(pairs, parity_points, share.value))
-        verdict = decide(lines)
-        material = Material(
-            verdict=verdict,
-            evaluation=compared.evaluation,
-            tested=read_evaluation(tested) if tested else None,
-            predictions=compared.predictions,
-            examples=read_examples(dataset.path / "test.parquet"),
-            lineage=_lineage(evaluation, tested),
+            lines.append(_parity(compared, tested, parity_points))
+        found = champion.broken(examples, *(compared.predictions[role] for role in (CHALLENGER, CHAMPION)))
+        verdict = decide(lines, _against_champion(compared, wanted))
+        material = report.Material(
+            verdict, compared, examples, found, _lineage(evaluation, tested, red_team), bool(tested)
         )
-        artifacts.write_text(out / _FILE, json.dumps(verdict.model_dump(), indent=1))
-        artifacts.write_text(out / _REPORT, render(material))
+        _write(out, verdict, found, report.contents(material))
         statuses = Counter(line.status for line in lines)
         return {"promote": float(verdict.verdict == "promote"), **{name: statuses[name] for name in get_args(Status)}}
 
-    inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset}
+    inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset, "red_team": red_team}
     return artifacts.build(folder, "verdict", inputs, settings, make)
 
 
@@ -109,69 +91,78 @@ def read_verdict(ref: Ref) -> Verdict:
         raise IntegrityError(f"{path} is missing or unreadable", "gate", "Run the gate again.") from error
 
 
-def observe(line: Gate, compared: Compared) -> Seen:
-    """What was measured for one line."""
-    evaluation, predictions = compared.evaluation, compared.predictions
-    if line.skill != ALL and line.skill not in evaluation.cases:
-        return Seen(None, absent=f"the test set holds no {line.skill} cases")
-    if line.metric == LATENCY_P95:
-        asked = [p for p in predictions[CHALLENGER] if _of(line.skill, p)]
-        alone = tuple(sorted(p.seconds * 1000 for p in asked if p.seconds is not None))
-        absent = "measured on the file that ships, where requests are answered alone"
-        return Seen(LatencySeen(alone) if alone else None, absent)
-    base, champion = (_share(predictions.get(role, ()), line) for role in (BASE, CHAMPION))
-    constant = evaluation.majority[line.skill].metrics.get(line.metric) if line.skill != ALL else None
-    majority = constant.value if constant else None
-    if line.reference == "absolute":
-        scores = _scores(predictions[CHALLENGER], line.skill, line.metric)
-        return Seen(ShareSeen(sum(scores.values()), len(scores)), "", base, champion, majority)
-    role = BASE if line.reference == "over_base" else CHAMPION
-    if not predictions.get(role):
-        return Seen(None, f"there is no {role} to compare with", base, champion, majority)
-    pairs = _paired(predictions[CHALLENGER], predictions[role], line.skill, line.metric)
-    return Seen(pairs, "", base, champion, majority)
+def read_newly_broken(ref: Ref) -> list[Broken]:
+    """What the champion had right and the judged model has wrong; empty where there was no champion.
+
+    Raises:
+        IntegrityError: the list cannot be read.
+    """
+    path = ref.path / _BROKEN
+    try:
+        lines = path.read_text().split("\n") if path.is_file() else []
+        return [Broken.model_validate_json(line) for line in lines if line]
+    except (OSError, ValidationError) as error:
+        raise IntegrityError(f"{path} is unreadable", "gate", "Run the gate again.") from error
 
 
-def _compare(evaluation: Ref, tested: Ref | None, dataset: Ref) -> Compared:
+def _compare(
+    evaluation: Ref, tested: Ref | None, red_team: Ref | None, dataset: Ref, examples: list[Example]
+) -> Compared:
     measured = read_evaluation(evaluation)
     if CHALLENGER not in measured.roles:
         todo = "Evaluate the challenger first."
         raise EvaluationError("the evaluation holds no challenger", str(evaluation.path), todo)
-    for ref in filter(None, (evaluation, tested)):
-        if read_evaluation(ref).dataset_sha256 != dataset.sha256:
+    attacked = read_red_team(red_team) if red_team else None
+    before = read_evaluation(tested) if tested else measured
+    for ref, found in ((evaluation, measured), (tested, before), (red_team, attacked)):
+        if ref and found and found.dataset_sha256 != dataset.sha256:
             what = f"{ref.path} was measured on another dataset than {dataset.path}"
             raise DataError(what, "gate", "Pass one run's refs.")
-    others = tested or evaluation
-    predictions = {role: read_predictions(others, role) for role in (BASE, CHAMPION)}
-    return Compared(measured, {**predictions, CHALLENGER: read_predictions(evaluation, CHALLENGER)})
+    predictions = {role: read_predictions(tested or evaluation, role) for role in (BASE, CHAMPION)}
+    gguf = evaluation.manifest["inputs"].get("gguf")
+    return Compared(
+        evaluation=measured,
+        roles={**before.roles, **measured.roles},
+        predictions={**predictions, CHALLENGER: read_predictions(evaluation, CHALLENGER)},
+        incidents={example.id: example.group_id for example in examples},
+        sizes=gguf["counts"] if gguf else None,
+        red_team=attacked,
+    )
 
 
-def _of(skill: str, prediction: Prediction) -> bool:
-    return skill in (ALL, prediction.skill)
+def _parity(compared: Compared, tested: Ref, points: float) -> Line:
+    before = {p.id: p.scores["correct"] for p in read_predictions(tested, CHALLENGER) if "correct" in p.scores}
+    now = scores_of(compared, CHALLENGER, ALL, "correct")
+    return judge_parity(paired(now, before, compared.incidents), points, sum(before.values()) / len(before))
 
 
-def _scores(predictions: Sequence[Prediction], skill: str, metric: str) -> dict[str, bool]:
-    return {p.id: p.scores[metric] for p in predictions if _of(skill, p) and metric in p.scores}
+def _against_champion(compared: Compared, wanted: Gates) -> Against | None:
+    if CHAMPION not in compared.roles:
+        return None
+    pairs = {}
+    for skill in (ALL, *compared.evaluation.cases):
+        ours, theirs = (scores_of(compared, role, skill, "correct") for role in (CHALLENGER, CHAMPION))
+        pairs[skill] = paired(ours, theirs, compared.incidents)
+    margins = {
+        line.skill: -line.threshold
+        for line in wanted.lines
+        if (line.metric, line.reference, line.direction) == ("correct", "over_champion", "above")
+    }
+    return champion.against(pairs, margins)
 
 
-def _share(predictions: Sequence[Prediction], line: Gate) -> float | None:
-    scores = _scores(predictions, line.skill, line.metric)
-    return sum(scores.values()) / len(scores) if scores else None
+def _write(out: Path, verdict: Verdict, broken: list[Broken], contents: Mapping[str, object]) -> None:
+    artifacts.write_text(out / _FILE, json.dumps(verdict.model_dump(), indent=1))
+    if verdict.champion:
+        artifacts.write_text(out / _BROKEN, champion.as_lines(broken))
+    artifacts.write_text(out / "report.json", json.dumps(contents, indent=1, ensure_ascii=False))
+    artifacts.write_text(out / "report.html", report.render(contents))
 
 
-def _paired(ours: Sequence[Prediction], theirs: Sequence[Prediction], skill: str, metric: str) -> DifferenceSeen:
-    """Where only one of two models holds, over the cases that the metric applies to in both."""
-    mine, other = _scores(ours, skill, metric), _scores(theirs, skill, metric)
-    both = [id_ for id_ in mine if id_ in other]
-    gained = sum(mine[id_] and not other[id_] for id_ in both)
-    lost = sum(other[id_] and not mine[id_] for id_ in both)
-    return DifferenceSeen(gained, lost, len(both))
-
-
-def _lineage(evaluation: Ref, tested: Ref | None) -> list[Ref]:
+def _lineage(*newest: Ref | None) -> list[Ref]:
     """Everything the judged model came from, nearest first, each once; files that have gone end the line."""
     found: dict[str, Ref] = {}
-    waiting = [ref for ref in (evaluation, tested) if ref]
+    waiting = [ref for ref in newest if ref]
     while waiting:
         ref = waiting.pop(0)
         if ref.sha256 in found:

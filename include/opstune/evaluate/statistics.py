@@ -61,6 +61,14 @@ def _tango(gained: float, lost: float, cases: float, difference: float) -> float
     return (gained - lost - cases * difference) / math.sqrt(max(variance, 1e-12))
 
 
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p-value that two models are equally good, from the cases on which only one is right.
+
+    The binomial test of ``gained`` against ``lost`` at one half (McNemar, Psychometrika 1947, 12:153-157).
+    """
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
+
+
 def quantile_upper_bound(ordered: Sequence[float], quantile: float, cases: int | None = None) -> float:
     """Distribution-free one-sided 95 % upper bound of a quantile, an order statistic; infinite where too few.
 

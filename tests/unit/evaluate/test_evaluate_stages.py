@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fake_engine import FakeEngine, example, write_dataset
 
 from opstune.artifacts import Ref
 from opstune.engines.base import Engine
 from opstune.errors import ConfigError, DataError, EvaluationError, IntegrityError, ServiceDown
-from opstune.evaluate import evaluate, gate, read_evaluation, read_gates, read_verdict
+from opstune.evaluate import evaluate, gate, read_evaluation, read_gates, read_newly_broken, read_verdict
 from opstune.evaluate.evaluate import read_predictions
 from opstune.examples import Example
 from opstune.settings import EvaluateSettings, config_dir
+from opstune.skills import SKILLS
 
 GATES = """
 lines:
@@ -162,6 +165,54 @@ def test_worse_on_one_skill_is_rejected_by_that_line_however_good_the_whole(
     assert "triage severity" in verdict.sentence
 
 
+def test_worse_than_the_champion_on_one_skill_is_rejected_by_that_line_however_much_better_the_whole(
+    make: Make, engines: dict[str, FakeEngine], examples: list[Example], dataset: Ref, tmp_path: Path
+) -> None:
+    """By the gates that ship: every absolute line of triage passes, and it answers more than the champion did."""
+    engines["champion"] = FakeEngine("champion", examples, right={"remediation": 0.9, "triage": 1.0})
+    engines["challenger"] = FakeEngine("challenger", examples, right={"remediation": 1.0, "triage": 0.9})
+    verdict = read_verdict(gate(tmp_path / "gate", make(**engines), config_dir() / "gates.yaml", dataset=dataset))
+    failed = [(line.skill, line.metric, line.reference) for line in verdict.lines if line.status == "failed"]
+    assert failed == [("triage", "correct", "over_champion")]
+    assert verdict.verdict == "reject"
+    assert verdict.sentence.startswith("Rejected: triage correct over champion: ")
+    assert verdict.champion and verdict.champion.word == "better"
+    words = {one.skill: one.word for one in verdict.champion.comparisons}
+    assert words == {"all": "better", "remediation": "better", "triage": "worse"}
+
+
+def test_a_challenger_equal_to_the_champion_passes_and_is_not_called_better(
+    make: Make, engines: dict[str, FakeEngine], examples: list[Example], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    engines["champion"] = engines["challenger"]
+    verdict = read_verdict(gate(tmp_path / "gate", make(**engines), gates, dataset=dataset))
+    assert verdict.verdict == "promote"
+    assert verdict.champion and verdict.champion.word == "not_worse"
+    assert "Better" not in verdict.sentence and "not shown to be better" in verdict.sentence
+
+
+def test_newly_broken_cases_stand_beside_the_verdict(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    evaluation = make(**engines)
+    ref = gate(tmp_path / "gate", evaluation, gates, dataset=dataset)
+    right = {role: {p.id for p in read_predictions(evaluation, role) if p.scores["correct"]} for role in engines}
+    found = read_newly_broken(ref)
+    assert {case.id for case in found} == right["champion"] - right["challenger"]
+    assert found and all(case.prompt and case.expected != case.got for case in found)
+    told = json.loads((ref.path / "report.json").read_text())["champion"]["broken"]
+    assert [case["id"] for case in told] == [case.id for case in found]
+
+
+def test_without_a_champion_nothing_is_newly_broken(
+    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
+) -> None:
+    del engines["champion"]
+    ref = gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
+    assert read_newly_broken(ref) == []
+    assert not (ref.path / "newly_broken.jsonl").exists()
+
+
 def test_thirty_cases_cannot_say(tmp_path: Path, settings: EvaluateSettings, gates: Path) -> None:
     few = [example("remediation", n) for n in range(30)]
     dataset = write_dataset(tmp_path / "few", few)
@@ -226,7 +277,7 @@ def test_changed_gates_judge_again(
     assert read_verdict(gate(tmp_path / "gate", evaluation, gates, dataset=dataset)).verdict == "reject"
 
 
-def test_a_forged_verdict_is_refused(
+def test_predictions_that_were_changed_are_refused_by_name(
     make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
 ) -> None:
     evaluation = make(**engines)
@@ -234,26 +285,6 @@ def test_a_forged_verdict_is_refused(
     predictions.write_text(predictions.read_text().replace('"correct":false', '"correct":true'))
     with pytest.raises(IntegrityError, match="predictions-challenger"):
         gate(tmp_path / "gate", evaluation, gates, dataset=dataset)
-
-
-def test_the_report_stands_alone_and_says_what_matters(
-    make: Make, engines: dict[str, FakeEngine], gates: Path, dataset: Ref, tmp_path: Path
-) -> None:
-    engines["champion"].name = "hugging-face:tiny-ops@1+<adapter>"
-    ref = gate(tmp_path / "gate", make(**engines), gates, dataset=dataset)
-    page = (ref.path / "report.html").read_text()
-    assert "<script" not in page and "http://" not in page and "https://" not in page
-    assert "<adapter>" not in page
-    for words in (
-        "Promoted",
-        "tiny-ops",
-        "commonest",
-        "Against the champion",
-        "The ten worst answers",
-        "more than 90 %",
-    ):
-        assert words in page
-    assert str(tmp_path) not in page
 
 
 def test_an_odd_answer_survives_its_file(tmp_path: Path, settings: EvaluateSettings, examples: list[Example]) -> None:
@@ -277,6 +308,14 @@ def test_the_shipped_gates_are_valid_and_hold_the_seeds_lines() -> None:
     assert lines["remediation", "false_positive", "absolute"] == ("below", 0.05, "bound")
     assert lines["all", "correct", "absolute"] == ("above", 0.75, "bound")
     assert lines["all", "latency_p95_ms", "absolute"] == ("below", 500, "bound")
+    assert lines["all", "correct", "over_base"] == ("above", 0.15, "bound")
+    assert lines["all", "perplexity", "absolute"] == ("below", 10, "alarm")
+    assert lines["all", "bleu", "absolute"] == ("above", 0.3, "alarm")
+    assert lines["all", "size_reduction", "absolute"] == ("above", 0.75, "alarm")
+    assert lines["triage", "root_cause", "absolute"] == ("above", 0.80, "alarm")
+    assert lines["red_team", "canary", "absolute"] == ("above", 0.999, "point")
+    for skill in SKILLS:
+        assert lines[skill, "correct", "over_champion"][2] == "guard"
 
 
 @pytest.mark.parametrize(
@@ -287,12 +326,18 @@ def test_the_shipped_gates_are_valid_and_hold_the_seeds_lines() -> None:
         ("kind: guess", "kind"),
         ("minimum: 0", "minimum"),
         ("treshold: 1", "no such key"),
+        ("metric: function", "over all skills there is no metric"),
+        ("skill: red_team", "the red team has no metric correct"),
+        ("metric: bleu", "has no bound"),
+        ("metric: latency_p95_ms", "upper bound only"),
+        ("kind: guard", "another model"),
+        ("skill: triage, metric: perplexity", "over all skills together"),
+        ("reference: over_base, metric: perplexity", "can only be absolute"),
     ],
 )
 def test_a_wrong_gate_is_told_with_its_key(tmp_path: Path, wrong: str, told: str) -> None:
-    entry = {"skill": "skill: all", "direction": "direction: above", "kind": "kind: bound", "minimum": "minimum: 1"}
-    entry[wrong.split(":")[0]] = wrong
+    entry = {"skill": "all", "metric": "correct", "direction": "above", "kind": "bound", "minimum": 1, "threshold": 0.5}
     path = tmp_path / "gates.yaml"
-    path.write_text("lines:\n  - {metric: correct, threshold: 0.5, " + ", ".join(entry.values()) + "}\n")
+    path.write_text(yaml.safe_dump({"lines": [{**entry, **yaml.safe_load(f"{{{wrong}}}")}]}))
     with pytest.raises(ConfigError, match=told):
         read_gates(path)

@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from opstune.evaluate.statistics import (
     cases_needed,
     difference_bounds,
     lower_bound,
+    mcnemar,
     quantile_upper_bound,
     simulate_gate,
     upper_bound,
@@ -89,3 +91,9 @@ def test_the_fewest_cases_that_would_do_are_found() -> None:
     assert cases_needed(lambda n: n >= 437, 30) == 437
     assert cases_needed(lambda n: n >= 437, 500) == 500
     assert cases_needed(lambda n: False, 30) is None
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (1, 0), (0, 6), (5, 1), (24, 6), (8, 21), (300, 340)])
+def test_mcnemar_is_the_exact_binomial_test_of_the_cases_that_differ(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(expected)

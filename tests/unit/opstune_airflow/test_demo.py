@@ -9,7 +9,8 @@ from rich.console import Console
 
 from opstune.errors import ConfigError
 from opstune.evaluate import Gate, Verdict
-from opstune.evaluate.verdict import Seen, ShareSeen, decide, judge
+from opstune.evaluate.evidence import Seen, ShareSeen
+from opstune.evaluate.verdict import decide, judge
 from opstune_airflow import demo
 from opstune_airflow.standalone import Standalone
 

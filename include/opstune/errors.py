@@ -22,7 +22,8 @@ OpstuneError
 │   │   └── DriverFaultAgain    a person has to act
 │   └── TrainerFailed      the trainer died of a bug
 ├── EvaluationError        a model could not be measured, so nobody may judge it
-└── ExportError            a model could not be turned into what ships
+├── ExportError            a model could not be turned into what ships
+└── DeployError            what ships does not answer as tested where it was put; what answered before still does
 
 Every error says what happened, where, and what to do, and carries a stable code. The arguments are
 positional because an exception with keyword-only arguments does not survive pickling, and errors
@@ -157,3 +158,7 @@ class EvaluationError(OpstuneError):
 
 class ExportError(OpstuneError):
     code = "export"
+
+
+class DeployError(OpstuneError):
+    code = "deploy"

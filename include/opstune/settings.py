@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,28 +23,20 @@ from pydantic_settings import (
 )
 
 from opstune.errors import ConfigError
+from opstune.sections import DeploySettings as DeploySettings
+from opstune.sections import Patience as Patience
+from opstune.sections import PodSettings as PodSettings
+from opstune.sections import Section as Section
+from opstune.sections import ServeSettings as ServeSettings
+from opstune.sections import Share
 
 ENV_PREFIX = "OPSTUNE__"
 _PACKAGED_CONFIG = Path(__file__).parents[1] / "config"
 
 M = TypeVar("M", bound=BaseModel)
 
-Share = Field(ge=0.0, le=1.0)
 Mode = Literal["full", "incremental"]
 Strategy = Literal["proportional", "balanced", "recent"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Patience(Section):
-    """How long one request to an outside system may take, and how often and how patiently it is asked again."""
-
-    timeout_seconds: float = Field(30.0, gt=0)
-    attempts: int = Field(5, ge=1)
-    backoff_seconds: float = Field(1.0, ge=0)
-    longest_wait_seconds: float = Field(60.0, ge=0)
 
 
 class CollectSettings(Section):
@@ -148,40 +140,13 @@ class TrainSettings(Section):
     hosted: HostedSettings = HostedSettings()
 
 
-class Claim(Section):
-    """A persistent volume claim, mounted where the workers have the same volume: paths must mean the same there."""
+class EndpointSettings(Section):
+    """A server through which what ships is measured. Its address is the connection opstune_endpoint."""
 
-    claim: str = Field(min_length=1)
-    path: Path
-    read_only: bool = False
-
-
-class Toleration(Section):
-    """A taint of nodes that the trainer's pod may stand on, in Kubernetes' own words."""
-
-    key: str
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-
-
-class PodSettings(Section):
-    """The trainer's pod, where ``train.place`` is ``pod``. The cluster's address is a connection."""
-
-    image: str | None = None
-    image_pull_secrets: list[str] = Field(default_factory=list)
-    namespace: str = "default"
-    service_account: str | None = None
-    user: int | None = Field(None, ge=1)
-    claims: list[Claim] = Field(default_factory=list)
-    gpu_resource: str = "nvidia.com/gpu"
-    cpu: float = Field(4.0, gt=0)
-    memory_gb: float | None = Field(None, gt=0)
-    shared_memory_gb: float = Field(8.0, ge=0)
-    node_selector: dict[str, str] = Field(default_factory=dict)
-    tolerations: list[Toleration] = Field(default_factory=list)
-    environment: dict[str, str] = Field(default_factory=dict)
-    start_minutes: float = Field(30.0, gt=0)
+    model: str | None = None
+    schema_form: Literal["json_schema", "json_object"] = "json_schema"
+    parallel: int = Field(4, ge=1)
+    patience: Patience = Patience(timeout_seconds=120.0)
 
 
 class EvaluateSettings(Section):
@@ -191,6 +156,7 @@ class EvaluateSettings(Section):
     max_new_tokens: int = Field(160, ge=1)
     free_decoding_sample: int = Field(100, ge=0)
     threads: int = Field(2, ge=1)
+    endpoint: EndpointSettings = EndpointSettings()
 
 
 class RedTeamSettings(Section):
@@ -222,37 +188,6 @@ class RegistrySettings(Section):
 
     model_name: str = "opstune"
     experiment: str = "opstune"
-
-
-class ImageSettings(Section):
-    """The container that serves a version, and how it stands in Kubernetes."""
-
-    base: str = "ghcr.io/ggml-org/llama.cpp:server-b11312"
-    repository: str = Field("opstune", pattern=r"^[a-z0-9][a-z0-9._:/-]*$")
-    namespace: str = Field("default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    replicas: int = Field(2, ge=1)
-    cpu: float = Field(2.0, gt=0)
-    memory_gb: float | None = Field(None, gt=0)
-
-
-class DeploySettings(Section):
-    """Where a version answers. Addresses are connections: opstune_ollama, opstune_vllm, opstune_llama_cpp."""
-
-    to: Literal["local", "ollama", "vllm", "llama-cpp"] = "local"
-    production: str = Field("prod", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
-    agreement: float = Share
-    parallel: int = Field(4, ge=1)
-    image: ImageSettings = ImageSettings()
-    patience: Patience = Patience(timeout_seconds=120.0, attempts=4)
-
-
-class ServeSettings(Section):
-    """How a model answers."""
-
-    context_tokens: int = Field(1024, ge=128)
-    max_new_tokens: int = Field(160, ge=1)
-    threads: int = Field(2, ge=1)
-    deploy: DeploySettings = DeploySettings(agreement=0.75)
 
 
 class SimulateSettings(Section):

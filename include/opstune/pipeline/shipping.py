@@ -11,7 +11,7 @@ from opstune.artifacts import Ref
 from opstune.engines.base import Engine
 from opstune.errors import EvaluationError, ExportError
 from opstune.evaluate import Verdict
-from opstune.pipeline.engines import hugging_face, llama_cpp
+from opstune.pipeline.engines import hugging_face, shipped
 from opstune.pipeline.run import Run, refuse_foreign, signed
 from opstune.registry import Version
 from opstune.settings import config_dir
@@ -70,10 +70,10 @@ def convert(run: Run, adapter: Ref) -> Ref:
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
-    """The same test set through llama.cpp, one request at a time, as it will be served."""
+    """The same test set through what serves it: llama.cpp, one request at a time, or the server of evaluate.endpoint."""
     settings = run.settings
     refuse_foreign(run, dataset, gguf)
-    engines = {"challenger": partial(llama_cpp, gguf.path / "model.gguf", settings)}
+    engines = {"challenger": partial(shipped, gguf.path / "model.gguf", settings)}
     inputs = {"gguf": gguf}
     ref = signed(run, "evaluate_shipped", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
     _track_evaluation(run, ref, prefix="shipped")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MLFLOW: Final = "opstune_mlflow"
 LABEL_STUDIO: Final = "opstune_label_studio"
+#: Where a version may be deployed to, by serve.deploy.to.
+PLACES: Final = ("opstune_ollama", "opstune_vllm", "opstune_llama_cpp")
 #: The secret that the example store is encrypted under, where it does not come from a file; and the one before.
 STORE_KEYS: Final = ("opstune_store_key", "opstune_store_key_previous")
 #: What annotation needs: Label Studio, the store's keys, and where the champion is registered.

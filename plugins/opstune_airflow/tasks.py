@@ -30,8 +30,8 @@ def run_id(dag_id: str, airflow_run_id: str) -> str:
     return f"{dag_id}-{re.sub(r'[^A-Za-z0-9.]+', '-', plain)}"
 
 
-def open_run(plan: JSON) -> Run:
-    """The library's Run for the DAG run that this task belongs to.
+def open_run(plan: JSON, *connections: str) -> Run:
+    """The library's Run for the DAG run that this task belongs to, with these connections beside the usual ones.
 
     Raises:
         ServiceDown: the task was cleared while another retrain runs.
@@ -40,7 +40,7 @@ def open_run(plan: JSON) -> Run:
     from opstune.pipeline import Run
 
     context = get_current_context()
-    found = settings.load(context["params"], [settings.MLFLOW, *settings.STORE_KEYS])
+    found = settings.load(context["params"], [settings.MLFLOW, *settings.STORE_KEYS, *connections])
     if busy := turn.take(found.home, context["dag_run"].dag_id, context["dag_run"].run_id, state_of):
         raise ServiceDown(
             f"another retrain has its turn: {busy}", plan["id"], "Clear this task again when it has ended."
@@ -152,7 +152,7 @@ def deploy(plan: JSON, version: str) -> None:
         raise AirflowSkipException(reason)
     from opstune import pipeline
 
-    pipeline.deploy(open_run(plan), version)
+    pipeline.deploy(open_run(plan, *settings.PLACES), version)
     assets.describe(assets.CHAMPION, version=version)
     context["ti"].xcom_push(key=run_note.KEY, value=f"{version} is the champion now.")
     log.info("%s is the champion now", version)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from opstune.cli import annotate, history, keys, models, stages
+from opstune.cli import annotate, deploy, history, keys, models, stages
 from opstune.errors import OpstuneError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -24,7 +24,7 @@ app.command()(stages.evaluate)
 app.command()(stages.gate)
 app.command()(stages.convert)
 app.command()(stages.retrain)
-app.command()(models.deploy)
+app.command()(deploy.deploy)
 app.command()(models.ask)
 
 

@@ -1,8 +1,8 @@
-"""``models``, ``deploy`` and ``ask``: what is registered, what answers."""
+"""``models`` and ``ask``: what is registered, what answers."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -57,16 +57,6 @@ def rollback(why: Why, who: Who = "unknown", as_json: AsJson = False) -> None:
     """Make the previous champion champion again."""
     moved = registry().rollback(who=who, why=why)
     show(_row(moved), as_json, f"{moved.version} is champion again")
-
-
-def deploy(
-    version: str,
-    to: Annotated[Literal["local"], typer.Option(help="Where it answers.")] = "local",
-    as_json: AsJson = False,
-) -> None:
-    """Let a version answer. ``local`` is the embedded llama.cpp, which answers as the champion."""
-    moved = registry().promote(version, who="cli", why=f"deploy to {to}")
-    show(_row(moved), as_json, f"{moved.version} answers: opstune ask")
 
 
 def ask(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from opstune.artifacts import Ref
 from opstune.evaluate import Verdict
+from opstune.pipeline.deploying import Deployed, deploy_to, write_deployment
 from opstune.pipeline.history import (
     LABEL_STUDIO,
     NO_LABEL_STUDIO,
@@ -39,6 +40,7 @@ from opstune.pipeline.training import begin_hosted, check_training, run_training
 __all__ = [
     "LABEL_STUDIO",
     "NO_LABEL_STUDIO",
+    "Deployed",
     "Outcome",
     "Run",
     "annotation_progress",
@@ -49,6 +51,7 @@ __all__ = [
     "convert",
     "dataset",
     "deploy",
+    "deploy_to",
     "evaluate",
     "evaluate_shipped",
     "gate",
@@ -61,6 +64,7 @@ __all__ = [
     "retrain",
     "run_training",
     "snapshot",
+    "write_deployment",
 ]
 
 

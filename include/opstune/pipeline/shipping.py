@@ -11,6 +11,7 @@ from opstune.artifacts import Ref
 from opstune.engines.base import Engine
 from opstune.errors import EvaluationError, ExportError
 from opstune.evaluate import Verdict
+from opstune.pipeline.deploying import deploy_to
 from opstune.pipeline.engines import hugging_face, shipped
 from opstune.pipeline.run import Run, refuse_foreign, signed
 from opstune.registry import Version
@@ -105,12 +106,13 @@ def register(run: Run, refs: Mapping[str, Ref]) -> str:
 
 
 def deploy(run: Run, version: str) -> Version:
-    """Make a version the champion on its own signed verdict; the one before becomes ``previous``."""
+    """Let a version answer where ``serve.deploy.to`` says, as the champion; the one before becomes ``previous``."""
     with run.tracked() as tracker:
-        promoted = run.registry.promote(version, who="retrain", why=f"run {run.id} passed its gate")
-        tracker.tags({"verdict": "promote", "version": version})
+        place, why = run.settings.serve.deploy.to, f"run {run.id} passed its gate"
+        deployed = deploy_to(place, version, run.settings, who="retrain", why=why)
+        tracker.tags({"verdict": "promote", "version": version, "deployed_to": place})
         tracker.finish()
-    return promoted
+    return deployed.version
 
 
 def read_verdict(ref: Ref) -> Verdict:

@@ -149,15 +149,6 @@ class EndpointSettings(Section):
     patience: Patience = Patience(timeout_seconds=120.0)
 
 
-class EndpointSettings(Section):
-    """A server through which what ships is measured. Its address is the connection opstune_endpoint."""
-
-    model: str | None = None
-    schema_form: Literal["json_schema", "json_object"] = "json_schema"
-    parallel: int = Field(4, ge=1)
-    patience: Patience = Patience(timeout_seconds=120.0)
-
-
 class EvaluateSettings(Section):
     """How models are measured."""
 
@@ -165,7 +156,6 @@ class EvaluateSettings(Section):
     max_new_tokens: int = Field(160, ge=1)
     free_decoding_sample: int = Field(100, ge=0)
     threads: int = Field(2, ge=1)
-    endpoint: EndpointSettings = EndpointSettings()
     endpoint: EndpointSettings = EndpointSettings()
 
 

@@ -71,7 +71,7 @@ def convert(run: Run, adapter: Ref) -> Ref:
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
-    """The same test set through what serves it: llama.cpp, one request at a time, or the server of evaluate.endpoint."""
+    """The same test set through what serves it: llama.cpp here, or the server that evaluate.endpoint names."""
     settings = run.settings
     refuse_foreign(run, dataset, gguf)
     engines = {"challenger": partial(shipped, gguf.path / "model.gguf", settings)}

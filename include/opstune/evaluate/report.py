@@ -52,6 +52,9 @@ def contents(material: Material) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "title": _TITLES[verdict.verdict],
         "sentence": verdict.sentence,
+        "decision": verdict.sentence.removesuffix(verdict.champion.sentence).strip()
+        if verdict.champion
+        else verdict.sentence,
         "shipped": material.shipped,
         "embedded": any(_EMBEDDED_BASE in role.engine for role in roles.values()),
         "cases": evaluation.cases,
@@ -132,13 +135,13 @@ def _line(line: Line) -> dict[str, Any]:
     return {
         **line.model_dump(),
         "name": name(line),
-        "asked": asked(line),
+        "asked": asked(line) + (f" ({share_told(line.base)})" if line.reference == "over_tested" else ""),
         "status_words": _STATUS_WORDS.get(line.status, line.status),
         "told": {
-            "n": f"{line.n:,}" if line.n else "–",
+            "n": f"{line.n:,}" if line.n > 1 else "–",
             "value": told(line, line.value),
             "bound": told(line, line.bound),
-            "base": other_told(line, line.base),
+            "base": other_told(line, line.base) if line.reference != "over_tested" else "–",
             "champion": other_told(line, line.champion),
             "majority": share_told(line.majority),
         },

@@ -6,18 +6,21 @@ import math
 from typing import TYPE_CHECKING
 
 from opstune.evaluate.gates import BLEU, LATENCY_P95, ROUGE_L, Gate
+from opstune.evaluate.metrics import ALL, VALID
 
 if TYPE_CHECKING:
     from opstune.evaluate.verdict import Line, Verdict
 
-_NAMES = {LATENCY_P95: "p95 latency", BLEU: "BLEU", ROUGE_L: "ROUGE-L"}
+_NAMES = {LATENCY_P95: "p95 latency", BLEU: "BLEU", ROUGE_L: "ROUGE-L", VALID: "valid JSON"}
 _OTHERS = {"over_base": "the base", "over_champion": "the champion", "over_tested": "what was tested"}
 _PASSED = {"passed": "yes", "failed": "NO", "undecided": "cannot say", "alarm": "alarm"}
 
 
 def name(line: Line | Gate) -> str:
-    """A line in words: ``remediation function``, ``all correct over base``."""
-    words = [line.skill.replace("_", " "), _NAMES.get(line.metric, line.metric.replace("_", " "))]
+    """A line in words: ``remediation function``, ``all correct over base``, ``perplexity``."""
+    words = [_NAMES.get(line.metric, line.metric.replace("_", " "))]
+    if line.skill != ALL or line.metric in ("correct", VALID):
+        words.insert(0, line.skill.replace("_", " "))
     if line.reference != "absolute":
         words.append(line.reference.replace("_", " "))
     return " ".join(words)

@@ -13,14 +13,15 @@ from opstune.train.examples import IGNORED
 
 #: Steps whose examples are drawn at random and then sorted by length together. More saves padding and
 #: mixes worse. Measured on the demo's 5,164 examples, padding in batches of 4 / 16: random order 12 / 23 %,
-#: pools of 4 steps 5 / 10 %, 16 steps 2 / 3 %, 64 steps 0.6 / 0.9 %.
+#: pools of 4 steps 5 / 10 %, 16 steps 2 / 3 %, 64 steps 0.6 / 0.9 %. Packed examples have no padding to save.
 POOL = 16
+PACKED_POOL = 1
 
 Row = dict[str, list[int]]
 
 
-def order(lengths: Sequence[int], effective: int, seed: int, epoch: int) -> list[int]:
-    """The indices of one epoch, every ``effective`` of them one optimiser step of like lengths.
+def order(lengths: Sequence[int], effective: int, seed: int, epoch: int, pool: int) -> list[int]:
+    """The indices of one epoch, every ``effective`` of them one optimiser step, drawn from ``pool`` steps' examples.
 
     A pure function of its arguments, and of the effective batch rather than of what fits into memory:
     a resumed run, or one with half the batch and twice the accumulation, makes the same steps.
@@ -29,9 +30,9 @@ def order(lengths: Sequence[int], effective: int, seed: int, epoch: int) -> list
     drawn = list(range(len(lengths)))
     random.shuffle(drawn)
     steps: list[list[int]] = []
-    for start in range(0, len(drawn), POOL * effective):
-        pool = sorted(drawn[start : start + POOL * effective], key=lambda index: lengths[index])
-        steps += [pool[at : at + effective] for at in range(0, len(pool), effective)]
+    for start in range(0, len(drawn), pool * effective):
+        alike = sorted(drawn[start : start + pool * effective], key=lambda index: lengths[index])
+        steps += [alike[at : at + effective] for at in range(0, len(alike), effective)]
     whole = [step for step in steps if len(step) == effective]
     random.shuffle(whole)
     return [index for step in whole for index in step] + [i for step in steps if len(step) < effective for i in step]
@@ -44,8 +45,10 @@ class Steps(torch.utils.data.Sampler[list[int]]):
     have like lengths. A short last step may leave a share empty.
     """
 
-    def __init__(self, lengths: Sequence[int], effective: int, seed: int, process: int = 0, processes: int = 1) -> None:
-        self._lengths, self._effective, self._seed = lengths, effective, seed
+    def __init__(
+        self, lengths: Sequence[int], effective: int, seed: int, pool: int, process: int = 0, processes: int = 1
+    ) -> None:
+        self._lengths, self._effective, self._seed, self._pool = lengths, effective, seed, pool
         self._process, self._processes = process, processes
         self._epoch = 0
 
@@ -56,7 +59,7 @@ class Steps(torch.utils.data.Sampler[list[int]]):
         return -(-len(self._lengths) // self._effective)
 
     def __iter__(self) -> Iterator[list[int]]:
-        drawn = order(self._lengths, self._effective, self._seed, self._epoch)
+        drawn = order(self._lengths, self._effective, self._seed, self._epoch, self._pool)
         for at in range(0, len(drawn), self._effective):
             yield drawn[at : at + self._effective][self._process :: self._processes]
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import torch
 
+from opstune.train import apart
 from opstune.train.spec import Spec
 
 #: flash-attn's kernels are written for Ampere and later.
@@ -71,9 +72,9 @@ def means(spec: Spec, machine: Machine | None = None) -> Means:
 def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str]]:
     """(kernel, packing, what is off): the profile's wishes, held against what the machine has.
 
-    ``auto`` packs with flash-attn or not at all: under sdpa a packed part needs a mask of tokens by tokens, which
-    costs a GPU PyTorch's own flash kernel and, at 16,384 tokens of an 8B model, half as many operations again as
-    the weights do; rows of like lengths under sdpa lose 2 to 3 % to padding instead.
+    ``auto`` packs with flash-attn, or attends to one example after the other (``apart``): under sdpa itself a packed
+    part needs a mask of tokens by tokens, which costs a GPU PyTorch's own flash kernel and, at 16,384 tokens of an
+    8B model, half as many operations again as the weights do.
     """
     missing = {"flash": _flash_missing(machine), "flex": _flex_missing(machine)}
     asked, off = spec.attention, []
@@ -84,10 +85,7 @@ def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str
         return KERNELS[asked], spec.packing, off
     if not spec.packing:
         return None, False, off
-    if reason := missing["flash"]:
-        off.append(f"packing ({reason}; examples of like lengths are trained together instead)")
-        return None, False, off
-    return KERNELS["flash"], True, off
+    return (apart.NAME if missing["flash"] else KERNELS["flash"]), True, off
 
 
 def _flash_missing(machine: Machine) -> str:

@@ -15,7 +15,7 @@ from transformers.trainer import Trainer as TransformersTrainer
 from trl import SFTConfig, SFTTrainer
 
 from opstune.train import fused, launch
-from opstune.train.batches import Layout, Loader, Steps, collate
+from opstune.train.batches import PACKED_POOL, POOL, Layout, Loader, Steps, collate
 from opstune.train.examples import IGNORED, Tokens
 from opstune.train.machine import Means
 from opstune.train.spec import Spec
@@ -121,7 +121,9 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> Loader:
         """Past transformers', which would hand whole batches to processes, and repeat examples to fill the last."""
         lengths = [len(row["input_ids"]) for row in self._rows]
-        steps = Steps(lengths, self.spec.effective_batch, self.spec.seed, self.args.process_index, self.args.world_size)
+        pool = PACKED_POOL if self.layout.packed else POOL
+        process, processes = self.args.process_index, self.args.world_size
+        steps = Steps(lengths, self.spec.effective_batch, self.spec.seed, pool, process, processes)
         pinned = self.args.dataloader_pin_memory
         rows: Any = self._rows  # a list serves as a dataset, which torch's types do not know
         return Loader(rows, batch_sampler=steps, collate_fn=self.layout, pin_memory=pinned)

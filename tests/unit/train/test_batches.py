@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from opstune.train.batches import Layout, Loader, Steps, collate, order, pack
+from opstune.train.batches import PACKED_POOL, POOL, Layout, Loader, Steps, collate, order, pack
 from opstune.train.spec import split_batch
 
 LENGTHS = random.Random(3).choices(range(20, 300), k=1003)
@@ -18,39 +18,47 @@ def padding(indices: list[int], size: int) -> float:
 
 
 def test_every_example_comes_once_an_epoch() -> None:
-    assert sorted(order(LENGTHS, 16, seed=7, epoch=0)) == list(range(len(LENGTHS)))
+    assert sorted(order(LENGTHS, 16, seed=7, epoch=0, pool=POOL)) == list(range(len(LENGTHS)))
 
 
 def test_the_order_follows_from_seed_and_epoch_alone() -> None:
-    assert order(LENGTHS, 16, 7, 1) == order(LENGTHS, 16, 7, 1)
-    assert order(LENGTHS, 16, 7, 0) != order(LENGTHS, 16, 7, 1) != order(LENGTHS, 16, 8, 1)
+    assert order(LENGTHS, 16, 7, 1, POOL) == order(LENGTHS, 16, 7, 1, POOL)
+    assert order(LENGTHS, 16, 7, 0, POOL) != order(LENGTHS, 16, 7, 1, POOL) != order(LENGTHS, 16, 8, 1, POOL)
 
 
 def test_steps_of_like_lengths_pad_little() -> None:
     shuffled = random.Random(1).sample(range(len(LENGTHS)), len(LENGTHS))
-    assert padding(order(LENGTHS, 16, 7, 0), 16) < 0.06 < 0.2 < padding(shuffled, 16)
+    assert padding(order(LENGTHS, 16, 7, 0, POOL), 16) < 0.06 < 0.2 < padding(shuffled, 16)
+
+
+def test_packed_steps_are_drawn_at_random() -> None:
+    """The mean length of a step is then near that of all: no step holds short examples, of one skill, alone."""
+    drawn = [order(LENGTHS, 16, 7, 0, pool) for pool in (PACKED_POOL, POOL)]
+    means = [[sum(LENGTHS[i] for i in step[at : at + 16]) / 16 for at in range(0, 992, 16)] for step in drawn]
+    packed, padded = (max(found) - min(found) for found in means)
+    assert packed < 0.6 * padded
 
 
 def test_the_only_short_step_is_the_last() -> None:
-    last = order(LENGTHS, 16, 7, 0)[-(len(LENGTHS) % 16) :]
+    last = order(LENGTHS, 16, 7, 0, POOL)[-(len(LENGTHS) % 16) :]
     assert max(LENGTHS[i] for i in last) - min(LENGTHS[i] for i in last) < 300
     assert len(last) == 11
 
 
 def test_steps_go_on_to_the_epoch_they_are_told() -> None:
-    loader = Loader([{"input_ids": [1]}] * len(LENGTHS), batch_sampler=Steps(LENGTHS, 16, 7), collate_fn=len)
+    loader = Loader([{"input_ids": [1]}] * len(LENGTHS), batch_sampler=Steps(LENGTHS, 16, 7, POOL), collate_fn=len)
     first = list(loader.batch_sampler)
     loader.set_epoch(2)
     second = list(loader.batch_sampler)
-    assert [index for step in second for index in step] == order(LENGTHS, 16, 7, 2)
+    assert [index for step in second for index in step] == order(LENGTHS, 16, 7, 2, POOL)
     assert second != first
     assert len(loader) == len(second) == 63
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_the_steps_of_one(processes: int) -> None:
-    whole = list(Steps(LENGTHS, 16, 7))
-    shares = [list(Steps(LENGTHS, 16, 7, process, processes)) for process in range(processes)]
+    whole = list(Steps(LENGTHS, 16, 7, POOL))
+    shares = [list(Steps(LENGTHS, 16, 7, POOL, process, processes)) for process in range(processes)]
     for step, parts in zip(whole, zip(*shares, strict=True), strict=True):
         assert sorted(step) == sorted(index for part in parts for index in part)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1

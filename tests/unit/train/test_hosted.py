@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_place import make_spec
 from pydantic import SecretStr
-from test_child import make_spec
 
 from opstune.errors import ConfigError
 from opstune.settings import Connection, Patience, TrainSettings

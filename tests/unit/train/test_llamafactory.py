@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from child_place import Told, make_spec
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from test_child import Told, make_spec
 from training_data import TEMPLATE, example
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_child import make_spec
+from child_place import make_spec
 
 from opstune.train import machine
 from opstune.train.machine import Machine
@@ -27,13 +27,14 @@ OLD = Machine(cuda=True, capability=(7, 5), bf16=True, flash_attn=True, triton=T
         (FULL, "flex", True, ("flex_attention", True), ""),
         (FULL, "sdpa", True, ("sdpa", True), ""),
         (FULL, "eager", False, ("eager", False), ""),
-        (BARE, "auto", True, (None, False), "packing (flash-attn is not installed"),
+        (BARE, "auto", True, ("apart", True), ""),
         (BARE, "flash", False, (None, False), "flash attention (flash-attn is not installed"),
         (BARE, "flex", False, (None, False), "flex attention (it is compiled by Triton, which is not installed"),
-        (OLD, "auto", True, (None, False), "older than compute capability 8.0"),
+        (OLD, "auto", True, ("apart", True), ""),
+        (OLD, "flash", True, ("apart", True), "flash attention (this GPU is older than compute capability 8.0"),
         (OLD, "flex", True, ("flex_attention", True), ""),
         (CPU, "auto", False, (None, False), ""),
-        (CPU, "auto", True, (None, False), "packing (it needs a GPU"),
+        (CPU, "auto", True, ("apart", True), ""),
         (CPU, "eager", True, ("eager", True), ""),
         (CPU, "flash", False, (None, False), "flash attention (it needs a GPU"),
         (CPU, "sdpa", True, ("sdpa", True), ""),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_child import Told, facts, make_spec, weights
+from child_place import Told, facts, make_spec, weights
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from opstune.train import machine, sft
@@ -33,7 +33,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tiny(architecture: str, attention: str) -> Any:
+def tiny(architecture: str, attention: str, **changes: Any) -> Any:
     sizes = {"num_attention_heads": 4, "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48}
     if architecture == "gpt2":
         sizes = {"n_head": 4, "n_layer": 2, "n_embd": 32}
@@ -42,7 +42,7 @@ def tiny(architecture: str, attention: str) -> Any:
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         architecture, vocab_size=64, max_position_embeddings=64, initializer_range=0.3, bos_token_id=0,
-        eos_token_id=1, pad_token_id=0, **sizes,
+        eos_token_id=1, pad_token_id=0, **sizes, **changes,
     )  # fmt: skip
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
 
@@ -59,7 +59,7 @@ def loss_and_gradients(model: Any, parts: list[dict[str, torch.Tensor]]) -> tupl
     return total.item(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("attention", ["apart", "sdpa", "eager"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_packed_examples_are_kept_apart(architecture: str, attention: str) -> None:
     model = tiny(architecture, attention)
@@ -72,8 +72,22 @@ def test_packed_examples_are_kept_apart(architecture: str, attention: str) -> No
     assert mixed != pytest.approx(alone, rel=1e-3)  # without positions of their own they see each other
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_a_packed_training_makes_the_same_steps(attention: str, tmp_path: Path, base: Path, profile: Profile) -> None:
+@pytest.mark.parametrize("window", [8, 32])
+def test_a_base_that_looks_back_a_limited_way_does_so_in_each_example(window: int) -> None:
+    alone, wanted = loss_and_gradients(
+        tiny("mistral", "sdpa", sliding_window=window), [collate([row], 0) for row in ROWS]
+    )
+    packed, found = loss_and_gradients(tiny("mistral", "apart", sliding_window=window), [pack(ROWS)])
+    assert packed == pytest.approx(alone, rel=1e-5)
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa", "eager"])
+def test_a_packed_training_makes_the_same_steps(
+    attention: str, tmp_path: Path, base: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sft, "POOL", sft.PACKED_POOL)
     asked = {"attention": attention, "max_steps": 6, "batch_size": 2, "accumulation": 3}
     padded = make_spec(tmp_path / "padded", base, profile, **asked)
     packed = make_spec(tmp_path / "packed", base, profile, packing=True, **asked)

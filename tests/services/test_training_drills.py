@@ -31,7 +31,7 @@ from opstune_airflow import lease, tasks
 from opstune_airflow.client import Client
 from opstune_airflow.standalone import Standalone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(4000)]
+pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(4000)]
 
 DAG, TASK = "drill", "train.adapter"
 STEPS = 60

@@ -28,6 +28,8 @@ from opstune.settings import TrainSettings
 from opstune.train import Trainer
 from opstune.train.profiles import Profile
 
+pytestmark = pytest.mark.drill
+
 SETTINGS = TrainSettings(checkpoint_steps=2, checkpoint_minutes=None, progress_seconds=0.001)
 
 # The real child, with one callback more: what breaks it stands in a file of its own.

@@ -33,6 +33,8 @@ from opstune.evaluate.wording import asked, name, told_with_unit
 Decision = Literal["promote", "reject", "insufficient_data"]
 Status = Literal["passed", "failed", "undecided", "alarm", "not_applicable"]
 
+_PASSED = {"passed": True, "failed": False, "alarm": False}
+
 
 class Line(Frozen):
     """One line of a verdict. ``over_tested`` is parity: the same cases, before and after conversion."""
@@ -84,7 +86,8 @@ def judge(gate: Gate, seen: Seen, reach: float) -> Line:
     reason = (
         f"{found.reason}; but {seen.unscored} more cases could not be scored, and were they wrong it would not pass"
     )
-    return found.model_copy(update={"status": "undecided", "passed": None, "reason": reason})
+    status = "alarm" if worst.status == "alarm" else "undecided"
+    return found.model_copy(update={"status": status, "passed": _PASSED.get(status), "reason": reason})
 
 
 def _judge(gate: Gate, seen: Seen, reach: float) -> Line:
@@ -159,9 +162,7 @@ def _judge_bound(gate: Gate, seen: Seen, evidence: Evidence, reach: float) -> Li
     if _right_side(gate, bound):
         return _line(gate, seen, "passed", f"{proven}; asked for: {asked(gate)}", None)
     if not _right_side(gate, evidence.value):
-        return _line(
-            gate, seen, "failed", f"{told_with_unit(gate, evidence.value)} where {asked(gate)} is asked for", None
-        )
+        return _line(gate, seen, "failed", f"{value} where {asked(gate)} is asked for", None)
     if needed is None or needed > reach * evidence.n:
         reason = f"{value} is too close to {asked(gate)}: no reasonable number of cases would prove it"
         return _line(gate, seen, "failed", reason, None)
@@ -250,7 +251,7 @@ def _line(gate: Gate, seen: Seen, status: Status, reason: str, more_cases: int |
         champion=seen.champion,
         majority=seen.majority,
         status=status,
-        passed={"passed": True, "failed": False, "alarm": False}.get(status),
+        passed=_PASSED.get(status),
         reason=reason,
         more_cases=more_cases,
     )

@@ -151,6 +151,12 @@ def test_a_line_that_unscored_cases_could_turn_is_not_passed(line: Gate, evidenc
     assert ("15 more cases could not be scored" in found.reason) == (status == "undecided")
 
 
+def test_unscored_cases_leave_a_guard_of_few_cases_an_alarm() -> None:
+    found = judge(GUARD, Seen(DifferenceSeen(3, 1, 91), unscored=2), REACH)
+    assert found.status == "alarm"
+    assert "2 more cases could not be scored" in found.reason
+
+
 def test_cases_of_one_incident_prove_less_than_as_many_incidents() -> None:
     apart = DifferenceSeen(12, 12, 600, tuple([(1, 1)] * 12 + [(-1, 1)] * 12 + [(0, 1)] * 576))
     together = DifferenceSeen(12, 12, 600, tuple([(6, 6)] * 2 + [(-6, 6)] * 2 + [(0, 6)] * 96))

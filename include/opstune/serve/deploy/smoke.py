@@ -52,7 +52,7 @@ class Smoke:
             ConfigError: the file is wrong.
         """
         asked = read_model(config_dir() / "smoke.yaml", _Questions).questions
-        self._cases = [Case(one.skill, one.context) for one in asked if one.skill in release.skills]
+        self.cases = [Case(one.skill, one.context) for one in asked if one.skill in release.skills]
         self._release = release
         self._settings = settings
 
@@ -68,10 +68,10 @@ class Smoke:
     @cached_property
     def _expected(self) -> list[tuple[Case, Answer]]:
         """What the GGUF answers here. A question that it has no valid answer to is not asked elsewhere."""
-        answers = engine.load(self._release.gguf, self._settings).answer(self._cases, constrained=True)
-        found = [(case, said) for case, said in zip(self._cases, answers, strict=True) if said.parsed is not None]
+        answers = engine.load(self._release.gguf, self._settings).answer(self.cases, constrained=True)
+        found = [(case, said) for case, said in zip(self.cases, answers, strict=True) if said.parsed is not None]
         if not found:
-            what = f"{self._release.name} has a valid answer to none of {len(self._cases)} questions"
+            what = f"{self._release.name} has a valid answer to none of {len(self.cases)} questions"
             raise DeployError(what, "smoke.yaml", f"Ask about what it was taught: {', '.join(self._release.skills)}.")
         return found
 

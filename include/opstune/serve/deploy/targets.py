@@ -14,8 +14,7 @@ from opstune.serve.deploy.base import Release, Target
 from opstune.serve.deploy.local import LocalTarget
 from opstune.serve.deploy.ollama import OllamaTarget
 from opstune.serve.deploy.ollama_api import Ollama
-from opstune.serve.deploy.openai_api import Server
-from opstune.serve.deploy.server import ServerTarget, not_connected
+from opstune.serve.deploy.server import Kind, ServerTarget
 from opstune.settings import Connection, ServeSettings
 
 #: The connection that tells where a place is.
@@ -45,11 +44,9 @@ def target_of(
         with Ollama(found, patience) as api:
             yield OllamaTarget(api, settings)
         return
-    command = vllm.command(release, settings) if place == "vllm" else llama_cpp.command(release, settings)
-    if found is None:
-        raise not_connected(place, name, command)
-    with Server(place, found, patience, "json_schema" if place == "vllm" else "json_object") as server:
-        yield ServerTarget(place, server, command, settings)
+    command = {"vllm": vllm.command, "llama-cpp": llama_cpp.command}[place](release, settings)
+    kind = Kind(place, name, "json_schema" if place == "vllm" else "json_object")
+    yield ServerTarget(kind, found, command, settings)
 
 
 def write_files(place: str, release: Release, settings: ServeSettings, folder: Path) -> Ref:

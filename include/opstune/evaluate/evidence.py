@@ -154,7 +154,7 @@ class PerplexitySeen:
 
     @cached_property
     def _bounds(self) -> tuple[float, float]:
-        return ratio_bounds(self.incidents, draws=2000)
+        return ratio_bounds(self.incidents, draws=1000)
 
     def bound(self, direction: Direction, cases: int) -> float:
         near = self._bounds[0 if direction == "above" else 1]

@@ -76,12 +76,20 @@ class Catalogue:
             return {int(version.version): version.tags[_LINE_TAG] for version in found if _LINE_TAG in version.tags}
 
     def claim(self, entry: Entry) -> int:
-        """Queue a line, and return its number."""
+        """Queue a line, and return its number; the queue is made at first use."""
+        from mlflow.exceptions import MlflowException
+
         words = f"{entry.action} {entry.version}, {entry.who}: {entry.why}"[:_LONGEST]
         source, tags = f"opstune://{self._model}/{entry.version}", {_LINE_TAG: entry.model_dump_json()}
         with tracking.reachable(self._uri):
-            self._make(self.queue)
-            return int(self._client.create_model_version(self.queue, source, tags=tags, description=words).version)
+            try:
+                made = self._client.create_model_version(self.queue, source, tags=tags, description=words)
+            except MlflowException as error:
+                if error.error_code != _MISSING:
+                    raise
+                self._make(self.queue)
+                made = self._client.create_model_version(self.queue, source, tags=tags, description=words)
+            return int(made.version)
 
     def give_up(self, number: int) -> None:
         """Take back a line that came too late."""

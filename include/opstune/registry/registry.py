@@ -19,9 +19,9 @@ from opstune.artifacts import Ref
 from opstune.errors import InputError, IntegrityError
 from opstune.registry import bundle, numbers, proof, signing
 from opstune.registry.bundle import Facts, Stage, Version
-from opstune.registry.catalogue import Catalogue, Seen
+from opstune.registry.catalogue import Catalogue
 from opstune.registry.ledger import Entry, Ledger, registered, standing
-from opstune.registry.writing import Writer
+from opstune.registry.writing import State, Writer
 from opstune.settings import Mode, RegistrySettings
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Registry:
         Raises:
             IntegrityError: an alias was moved by hand, or the ledger was cut short.
         """
-        self._writer.do(lambda entries, seen: None)
+        self._writer.do(lambda state: None)
 
     def verify(self, version: str) -> Version:
         """As ``show``, and MLflow shows of it and of the aliases what bundle and ledger say.
@@ -112,18 +112,19 @@ class Registry:
         bundle.check_refs(refs, self._keys)
         stages, base = bundle.stages_of(refs), bundle.base_of(refs["adapter"])
 
-        def enter(entries: list[Entry], seen: Seen) -> Version:
-            if known := self._same(run_id, stages, entries):
+        def enter(state: State) -> Version:
+            if known := self._same(run_id, stages, state.entries):
                 return known
-            taken = {*registered(entries), *seen.numbers}
+            taken = {*registered(state.entries), *state.seen.numbers}
             while True:
                 facts = Facts(
-                    version=self._next(taken, entries, mode, parent, base), run_id=run_id, mode=mode, parent=parent,
+                    version=self._next(taken, state.entries, mode, parent, base),
+                    run_id=run_id, mode=mode, parent=parent,
                     registered_at=datetime.now(UTC), base=base, stages=stages, seeds=bundle.seeds_of(refs),
                     git_revision=artifacts.git_revision(), packages=artifacts.packages(),
                 )  # fmt: skip
                 if folder := self._put(draft, facts):
-                    return self._load(facts.version, self._writer.enter(folder, entries, seen))
+                    return self._load(facts.version, self._writer.enter(folder, state).entries)
                 taken.add(facts.version)
 
         if known := self._same(run_id, stages, self._ledger.entries()):
@@ -141,16 +142,16 @@ class Registry:
             IntegrityError: a file of the bundle changed, so its verdict proves nothing; or an alias was moved by hand.
         """
 
-        def move(entries: list[Entry], seen: Seen) -> Version:
-            found = self._load(version, entries)
+        def move(state: State) -> Version:
+            found = self._load(version, state.entries)
             proof.check(found, self._keys)
-            champion = standing(entries).get("champion")
+            champion = state.aliases.get("champion")
             if champion != version:
                 wanted = {"champion": version, "previous": champion}
                 if "challenger" in found.aliases:
                     wanted["challenger"] = None
-                entries = self._writer.move("promote", version, wanted, who, why, entries, seen)
-            return self._read(version, entries)
+                state = self._writer.move("promote", version, wanted, who, why, state)
+            return self._read(version, state.entries)
 
         return self._writer.do(move)
 
@@ -162,15 +163,14 @@ class Registry:
             IntegrityError: a file of the previous version changed, or an alias was moved by hand.
         """
 
-        def swap(entries: list[Entry], seen: Seen) -> Version:
-            aliases = standing(entries)
-            if "previous" not in aliases:
+        def swap(state: State) -> Version:
+            if "previous" not in state.aliases:
                 raise InputError("there is no previous version to go back to", "registry", "Promote one instead.")
-            target = self._load(aliases["previous"], entries)
+            target = self._load(state.aliases["previous"], state.entries)
             proof.check(target, self._keys)
-            wanted = {"champion": target.version, "previous": aliases["champion"]}
-            entries = self._writer.move("rollback", target.version, wanted, who, why, entries, seen)
-            return self._read(target.version, entries)
+            wanted = {"champion": target.version, "previous": state.aliases["champion"]}
+            state = self._writer.move("rollback", target.version, wanted, who, why, state)
+            return self._read(target.version, state.entries)
 
         return self._writer.do(swap)
 

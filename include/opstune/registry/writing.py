@@ -11,6 +11,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -25,12 +26,24 @@ from opstune.registry.ledger import START, Action, Entry, Ledger, extended, regi
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Step = Callable[[list[Entry], Seen], T]
 _DAY = 24 * 3600.0
 
 
 class _Overtaken(Exception):
     """Another machine wrote first: what was decided on no longer holds."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a step decides on: the ledger, what MLflow shows, and the number of the last line that is queued there."""
+
+    entries: Sequence[Entry]
+    seen: Seen
+    last: int
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        return standing(self.entries)
 
 
 class Writer:
@@ -43,7 +56,7 @@ class Writer:
         self._ledger = ledger
         self._catalogue = catalogue
 
-    def do(self, step: Step[T]) -> T:
+    def do(self, step: Callable[[State], T]) -> T:
         """Run a step on a ledger that nobody tampered with; again where another machine's line came first.
 
         Raises:
@@ -55,35 +68,28 @@ class Writer:
         with FileLock(self._lock):
             while True:
                 try:
-                    return step(*self._settle())
+                    return step(self._settle())
                 except _Overtaken:
                     log.info("another machine wrote to the registry first; looking again")
 
-    def enter(self, folder: Path, entries: list[Entry], seen: Seen) -> list[Entry]:
+    def enter(self, folder: Path, state: State) -> State:
         """The line of a bundle that stands: it is registered, as the challenger."""
         signing.verify(folder, self._keys)
         found = bundle.read(folder)
         wanted = {"challenger": found.version}
-        return self.move("register", found.version, wanted, "opstune", f"run {found.run_id}", entries, seen)
+        return self.move("register", found.version, wanted, "opstune", f"run {found.run_id}", state)
 
     def move(
-        self,
-        action: Action,
-        version: str,
-        wanted: Mapping[str, str | None],
-        who: str,
-        why: str,
-        entries: list[Entry],
-        seen: Seen,
-    ) -> list[Entry]:
-        """The one place where aliases move. Returns the ledger with the new line.
+        self, action: Action, version: str, wanted: Mapping[str, str | None], who: str, why: str, state: State
+    ) -> State:
+        """The one place where aliases move. Returns what is the case afterwards.
 
         Raises:
             InputError: nobody says who moves them and why.
         """
         if not who.strip() or not why.strip():
             raise InputError("the ledger keeps who moved an alias and why", "registry", "Say both: --who and --why.")
-        aliases = standing(entries)
+        entries, aliases = state.entries, state.aliases
         moves = {alias: (aliases.get(alias), to) for alias, to in wanted.items() if aliases.get(alias) != to}
         entry = Entry(
             at=datetime.now(UTC), who=who, action=action, version=version,
@@ -91,17 +97,18 @@ class Writer:
             before=entries[-1].hash if entries else START,
         ).sealed(self._keys)  # fmt: skip
         number = self._catalogue.claim(entry)
-        known = self._extended(entries)
-        if entry not in known:
+        # Numbers have no gaps that nobody made: after the last one that was seen, nobody can have come between.
+        if number != state.last + 1 and entry not in self._extended(entries)[0]:
             self._catalogue.give_up(number)
             raise _Overtaken
+        known = [*entries, entry]
         self._write(entries, known)
-        known = self._follow(known, seen)
+        settled = self._follow(known, state.seen)
         told = ", ".join(f"{alias} {old or 'none'} → {new or 'none'}" for alias, (old, new) in moves.items())
         log.info("%s %s: %s (%s: %s)", action, version, told, who, why)
-        return known
+        return settled
 
-    def _settle(self) -> tuple[list[Entry], Seen]:
+    def _settle(self) -> State:
         """What the last writer left undone is done, and nothing was moved by hand."""
         for draft in self._models.glob(".*.partial"):
             if time.time() - draft.stat().st_mtime > _DAY:
@@ -109,24 +116,27 @@ class Writer:
         seen = self._catalogue.seen()
         entries = self._ledger.entries()
         _refuse_cut_ledger(entries, seen)
-        known = self._extended(entries)
+        known, last = self._extended(entries)
         self._write(entries, known)
         _refuse_moved_aliases(known, seen)
+        state = State(known, seen, last)
         if known and seen.head != known[-1].hash:
-            known, seen = self._follow(known, seen), self._catalogue.seen()
+            state = self._follow(known, seen)
         for folder in bundle.standing_in(self._models):
-            if folder.name not in registered(known):
-                known, seen = self.enter(folder, known, seen), self._catalogue.seen()
-        return known, seen
+            if folder.name not in registered(state.entries):
+                state = self.enter(folder, state)
+        return state
 
-    def _extended(self, entries: Sequence[Entry]) -> list[Entry]:
-        return extended(entries, self._catalogue.claims(), self._keys, self._catalogue.queue)
+    def _extended(self, entries: Sequence[Entry]) -> tuple[list[Entry], int]:
+        """The ledger with the lines that MLflow knows beyond it, and the number of the last one there."""
+        claims = self._catalogue.claims()
+        return extended(entries, claims, self._keys, self._catalogue.queue), max(claims, default=0)
 
     def _write(self, entries: Sequence[Entry], known: Sequence[Entry]) -> None:
         for number, entry in enumerate(known[len(entries) :], start=len(entries) + 1):
             self._ledger.put(number, entry)
 
-    def _follow(self, entries: list[Entry], seen: Seen) -> list[Entry]:
+    def _follow(self, entries: Sequence[Entry], seen: Seen) -> State:
         """MLflow shows the ledger: also the lines that another machine adds meanwhile, whichever of the two is last."""
         while True:
             missing = [version for version in registered(entries) if version not in seen.numbers]
@@ -135,11 +145,12 @@ class Writer:
                 self._catalogue.add(found, proof.decision(found))
             if missing:
                 seen = self._catalogue.seen()
-            self._catalogue.set_aliases(standing(entries), seen)
+            aliases = standing(entries)
+            self._catalogue.set_aliases(aliases, seen)
             self._catalogue.set_head(entries[-1].hash)
-            known = self._extended(entries)
+            known, last = self._extended(entries)
             if len(known) == len(entries):
-                return known
+                return State(known, Seen(seen.numbers, aliases, known[-1].hash), last)
             self._write(entries, known)
             entries, seen = known, self._catalogue.seen()
 

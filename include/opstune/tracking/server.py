@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opstune.errors import InputError, OpstuneError, ServiceDown
+from opstune.errors import AccessDenied, InputError, OpstuneError, ServiceDown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,6 +56,7 @@ def reachable(tracking_uri: str) -> Iterator[None]:
 
     Raises:
         ServiceDown: MLflow did not answer, or not as expected; asking again may help.
+        AccessDenied: it refused the login, or what this login wanted to do.
         InputError: it refused what it was asked.
     """
     import requests
@@ -65,13 +66,29 @@ def reachable(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+        # A log shows the cause as well, with its own words and those of what it came from.
+        hide_login(error)
         what, where = (CREDENTIALS.sub("", text) for text in (str(error).splitlines()[0], tracking_uri))
         kind: type[OpstuneError] = InputError if getattr(error, "error_code", "") in _REFUSALS else ServiceDown
+        if isinstance(error, MlflowException) and error.get_http_status_code() in (401, 403):
+            kind = AccessDenied
         told, todo = {
+            AccessDenied: (
+                "MLflow refused the login",
+                "Look at the connection opstune_mlflow, and what it may do there.",
+            ),
             InputError: ("MLflow refused", "Look at what was sent, and at what this login may do there."),
             ServiceDown: ("MLflow did not answer as expected", "Check the tracking server and try again."),
         }[kind]
         raise kind(f"{told}: {what}", where, todo) from error
+
+
+def hide_login(error: BaseException) -> None:
+    """Take the login out of the addresses that an error names, and the errors that it came from."""
+    seen: BaseException | None = error
+    while seen:
+        seen.args = tuple(CREDENTIALS.sub("", text) if isinstance(text, str) else text for text in seen.args)
+        seen = seen.__cause__ or seen.__context__
 
 
 def find(tracking_uri: str, experiment: str, run_id: str) -> str | None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from opstune.artifacts import write_text
-from opstune.errors import InputError, OpstuneError, ServiceDown, TrainerKilled
+from opstune.errors import AccessDenied, InputError, OpstuneError, ServiceDown, TrainerKilled
 from opstune.tracking.sending import ERROR_TAG, send
 from opstune.tracking.server import connect, join, reachable
 from opstune.tracking.tracker import Record, Status, Tracker
@@ -89,6 +89,8 @@ class Place:
                 self.send(Record.model_validate_json(file.read_text()))
             except FileNotFoundError:  # another sender was quicker
                 continue
+            except AccessDenied:  # what a wrong password keeps out is still good once the password is right
+                raise
             except (InputError, ValidationError) as error:
                 log.warning("%s is set aside: %s", file, error)
                 file.replace(file.with_suffix(_REFUSED))

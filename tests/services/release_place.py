@@ -17,7 +17,7 @@ SETTINGS = ServeSettings(
     threads=1,
     deploy=DeploySettings(
         agreement=0.75,
-        patience=Patience(timeout_seconds=5, attempts=2, backoff_seconds=0, longest_wait_seconds=0),
+        patience=Patience(timeout_seconds=60, attempts=2, backoff_seconds=0, longest_wait_seconds=0),
     ),
 )
 

@@ -27,6 +27,8 @@ from opstune.examples import Example
 _EMBEDDED_BASE = "tiny-ops"
 _TITLES = {"promote": "Promoted", "reject": "Rejected", "insufficient_data": "Cannot say"}
 _STATUS_WORDS = {"undecided": "cannot say"}
+#: What stopped a model stands above what it passed.
+_FIRST = ("failed", "undecided", "alarm", "passed", "not_applicable")
 _WORDS = {"not_worse": "not worse", "cannot_say": "cannot say"}
 
 
@@ -137,6 +139,7 @@ def _line(line: Line) -> dict[str, Any]:
         "name": name(line),
         "asked": asked(line) + (f" ({share_told(line.base)})" if line.reference == "over_tested" else ""),
         "status_words": _STATUS_WORDS.get(line.status, line.status),
+        "rank": _FIRST.index(line.status),
         "told": {
             "n": f"{line.n:,}" if line.n > 1 else "–",
             "value": told(line, line.value),

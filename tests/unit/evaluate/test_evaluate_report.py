@@ -138,6 +138,14 @@ def test_the_page_says_in_words_what_was_decided_and_why(judged: Ref) -> None:
         assert said in words, said
 
 
+def test_what_stopped_a_model_stands_above_what_it_passed(judged: Ref) -> None:
+    page = (judged.path / "report.html").read_text()
+    shown = re.findall(r'<tr class="(failed|undecided|alarm|passed)">', page)
+    order = ["failed", "undecided", "alarm", "passed"]
+    assert {"failed", "passed"} <= set(shown)
+    assert shown == sorted(shown, key=order.index)
+
+
 def test_the_document_holds_what_the_page_shows(judged: Ref) -> None:
     document = json.loads((judged.path / "report.json").read_text())
     verdict = read_verdict(judged)

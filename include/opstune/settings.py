@@ -36,6 +36,8 @@ _PACKAGED_CONFIG = Path(__file__).parents[1] / "config"
 M = TypeVar("M", bound=BaseModel)
 
 Mode = Literal["full", "incremental"]
+Quantisation = Literal["Q4_K_M", "Q5_K_M", "Q8_0"]
+DEFAULT_QUANTISATION: Quantisation = "Q4_K_M"
 Strategy = Literal["proportional", "balanced", "recent"]
 
 
@@ -177,10 +179,19 @@ class ApprovalSettings(Section):
 
 
 class ExportSettings(Section):
-    """What ships."""
+    """What ships. What is none here is as the profile has it."""
 
-    quantisation: Literal["Q4_K_M", "Q5_K_M", "Q8_0"]
+    quantisation: Quantisation | None = None
+    num_ctx: int | None = Field(None, ge=128)
+    lora: bool = False
+    merge_rows: int = Field(64, ge=0)
     parity_points: float = Field(1.0, ge=0)
+
+    def filled(self, quantisation: Quantisation, num_ctx: int | None) -> ExportSettings:
+        """These settings with a profile's own where they leave it open."""
+        return self.model_copy(
+            update={"quantisation": self.quantisation or quantisation, "num_ctx": self.num_ctx or num_ctx}
+        )
 
 
 class RegistrySettings(Section):

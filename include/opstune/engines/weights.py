@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.pytorch_utils import Conv1D
 
 
@@ -40,6 +40,18 @@ def load(base: Path, trained: Path | None, dtype: torch.dtype, *, nf4: bool = Fa
     if nf4:
         _round_as_nf4(network, base)
     return PeftModel.from_pretrained(network, str(trained), local_files_only=True).merge_and_unload()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model's folder, which reads the same again after it was saved.
+
+    transformers 5.23 saves a Llama tokenizer without its ``legacy``: one that sets a space after every control token,
+    as Yi's does, would set none when it is loaded again, and the model would be asked in other tokens than it learnt.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if getattr(tokenizer, "legacy", False):
+        tokenizer.init_kwargs["legacy"] = True
+    return tokenizer
 
 
 def nf4_config(compute: torch.dtype) -> BitsAndBytesConfig:

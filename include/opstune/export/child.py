@@ -12,15 +12,21 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
-from opstune.errors import OpstuneError
-from opstune.export.gguf import check_tokens, quantise, write_f16
-from opstune.export.merge import merge
-from opstune.export.modelfile import Message, family_of, modelfile
+from opstune.artifacts import sha256_file
+from opstune.engines.weights import is_adapter, load_tokenizer
+from opstune.errors import ExportError, OpstuneError
+from opstune.export.facts import Choice, Into
+from opstune.export.gguf import check_template, check_tokens, quantise, write_f16, write_lora
+from opstune.export.merge import merge, merge_better
+from opstune.export.modelfile import Family, Message, context_of, family_of, modelfile
+from opstune.export.vocabulary import Vocabulary, read_vocabulary
+from opstune.tables import read_examples
 
 #: What on-call text is full of; the last one tries to end its turn early, as an attacker would. All of
 #: it composed (NFC): tokenizers compose what they read and llama.cpp does not, so callers must.
@@ -32,6 +38,8 @@ _PROBES = (
 
 
 class Spec(BaseModel):
+    """``validation`` is a Parquet file of examples, ``merge_rows`` how many of them choose the merge."""
+
     model_config = ConfigDict(extra="forbid")
 
     base: Path
@@ -40,44 +48,112 @@ class Spec(BaseModel):
     out: Path
     work: Path
     quantisation: str
+    num_ctx: int | None
+    lora: bool
     nf4: bool
+    validation: Path | None
+    merge_rows: int
     system: str
     threads: int
 
 
 class Result(BaseModel):
-    """What the process leaves in ``work/result.json``; seconds by step."""
+    """What the process leaves in ``work/result.json``; sizes in bytes, seconds by step."""
 
     f16_bytes: int
     bytes: int
+    f16_sha256: str
+    gguf_sha256: str
     family: str
+    num_ctx: int
+    merged_into: Into
+    choice: Choice | None
     seconds: dict[str, float]
 
 
 def export(spec: Spec) -> Result:
-    """All four steps; writes ``model.gguf`` and ``Modelfile`` to ``spec.out``."""
+    """All steps; writes ``model.gguf``, ``Modelfile`` and, where it is asked for, ``adapter.gguf`` to ``spec.out``."""
     seconds: dict[str, float] = {}
     f16, gguf = spec.work / "f16.gguf", spec.out / "model.gguf"
     with _timed(seconds, "merge"):
-        merged = merge(spec.base, spec.adapter, spec.work / "merged", spec.nf4)
+        merged, into, choice = _merged(spec)
+    chats = _Chats.of(merged, spec.base, spec.system)
     with _timed(seconds, "f16"):
-        write_f16(spec.converter, merged, f16)
+        write_f16(spec.converter, merged, f16, chats.vocabulary)
+        if spec.lora:
+            write_lora(spec.converter, spec.base, spec.adapter, spec.out / "adapter.gguf", chats.vocabulary)
     with _timed(seconds, "quantise"):
         quantise(f16, gguf, spec.quantisation, spec.threads)
     with _timed(seconds, "check"):
-        tokenizer = AutoTokenizer.from_pretrained(merged)
+        chats.check(gguf)
+    config = AutoConfig.from_pretrained(merged, local_files_only=True)
+    # llama.cpp's Llama architecture, which Mistral's becomes, has no sliding window.
+    window = getattr(config, "sliding_window", None) if config.model_type == "mistral" else None
+    num_ctx = context_of(int(config.max_position_embeddings), window, spec.num_ctx)
+    (spec.out / "Modelfile").write_text(modelfile(chats.family, spec.system, num_ctx))
+    return Result(
+        f16_bytes=f16.stat().st_size,
+        bytes=gguf.stat().st_size,
+        f16_sha256=sha256_file(f16),
+        gguf_sha256=sha256_file(gguf),
+        family=chats.family.name,
+        num_ctx=num_ctx,
+        merged_into=into,
+        choice=choice,
+        seconds=seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Chats:
+    """What a model must be asked with: chats as the tokenizer renders them, and what Ollama makes of the same."""
+
+    family: Family
+    template: str
+    rendered: tuple[str, ...]
+    by_ollama: tuple[str, ...]
+    ids: tuple[list[int], ...]
+    vocabulary: Vocabulary
+
+    @classmethod
+    def of(cls, folder: Path, base: Path, system: str) -> _Chats:
+        """
+        Raises:
+            ExportError: the family is not known, or the saved tokenizer reads chats otherwise than its base's.
+        """
+        tokenizer = load_tokenizer(folder)
 
         def render(messages: Sequence[Message]) -> str:
             return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
-        family = family_of(render, spec.system, tokenizer.eos_token)
-        chats = [_chat(spec.system, probe) for probe in _PROBES]
-        expected = [tokenizer(render(chat), add_special_tokens=False)["input_ids"] for chat in chats]
-        check_tokens(gguf, [family.render(chat) for chat in chats], expected)
-    context = int(AutoConfig.from_pretrained(merged).max_position_embeddings)
-    (spec.out / "Modelfile").write_text(modelfile(family, spec.system, context))
-    sizes = {"f16_bytes": f16.stat().st_size, "bytes": gguf.stat().st_size}
-    return Result(**sizes, family=family.name, seconds=seconds)
+        family = family_of(render, system, tokenizer.eos_token, tokenizer.bos_token or "")
+        asked = [_chat(system, probe) for probe in _PROBES]
+        rendered = tuple(render(chat) for chat in asked)
+        ids = tuple(list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in rendered)
+        if ids != tuple(list(load_tokenizer(base)(text, add_special_tokens=False)["input_ids"]) for text in rendered):
+            todo = "Train again: what it learnt and what it would be asked are not the same."
+            raise ExportError("the saved tokenizer reads a chat otherwise than its base's", "tokenizer.json", todo)
+        vocabulary = read_vocabulary(folder, tokenizer, ids[0])
+        by_ollama = tuple(family.render(chat) for chat in asked)
+        return cls(family, str(tokenizer.chat_template), rendered, by_ollama, ids, vocabulary)
+
+    def check(self, gguf: Path) -> None:
+        check_template(gguf, self.template)
+        check_tokens(gguf, self.rendered, self.ids)
+        check_tokens(gguf, self.by_ollama, self.ids, begin=True)
+
+
+def _merged(spec: Spec) -> tuple[Path, Into, Choice | None]:
+    """The whole model's folder, what the adapter was merged into, and the losses where both ways were tried."""
+    out = spec.work / "merged"
+    if not is_adapter(spec.adapter):
+        return spec.adapter, "none", None
+    if not spec.nf4 or spec.validation is None:
+        return merge(spec.base, spec.adapter, out, spec.nf4), "dequantised" if spec.nf4 else "original", None
+    # The first by id, which is a sha256: as good as drawn, and the same whenever it is asked.
+    examples = sorted(read_examples(spec.validation), key=lambda example: example.id)[: spec.merge_rows]
+    choice = merge_better(spec.base, spec.adapter, out, examples)
+    return out, choice.better, choice
 
 
 def _chat(system: str, user: str) -> list[Message]:

@@ -17,21 +17,36 @@ import opstune
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import ExportError, IntegrityError
-from opstune.settings import ExportSettings
+from opstune.export.facts import FILE, Facts
+from opstune.settings import DEFAULT_QUANTISATION, ExportSettings
 
 log = logging.getLogger(__name__)
 
+_VALIDATION = "validation.parquet"
 
-def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, tools: Path, system: str) -> Ref:
+
+def convert(
+    folder: Path,
+    adapter: Ref,
+    base: Path,
+    settings: ExportSettings,
+    tools: Path,
+    system: str,
+    dataset: Ref | None = None,
+) -> Ref:
     """Merge the adapter into its base and write what ships.
 
-    Files: ``model.gguf`` (quantised), ``Modelfile``, tokenizer and chat template. Counts: ``bytes``
-    and ``f16_bytes``; the f16 file is not kept. Seconds by step go to the log.
+    Files: ``model.gguf`` (quantised), ``Modelfile``, tokenizer, chat template, ``export.json`` (``facts.Facts``, whose
+    numbers are the counts), and ``adapter.gguf`` where ``settings.lora`` asks for it. The f16 file is not kept. Seconds
+    by step go to the log.
 
     Args:
         base: the folder of the base model that the adapter was trained on.
+        settings: ``quantisation`` none means Q4_K_M, ``num_ctx`` none what the model was made for, up to 8,192.
         tools: where llama.cpp's converter is kept; it is fetched on first use.
         system: the system message that the model was trained with.
+        dataset: what the adapter learnt from. Its validation examples choose what an adapter that learnt in 4 bits is
+            merged into; without them it is what the adapter saw.
 
     Raises:
         ExportError: a step failed, or the GGUF would read a chat in other tokens than training did.
@@ -42,7 +57,19 @@ def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, to
     from opstune.export.converter import ensure_converter, runtime_version
 
     training = _training(artifacts.verify(adapter), base)
-    asked = {"quantisation": settings.quantisation, "system": system, "runtime": runtime_version()}
+    nf4 = training["method"] == "qlora"
+    chosen_by = dataset if nf4 and settings.merge_rows else None
+    quantisation = settings.quantisation or DEFAULT_QUANTISATION
+    if settings.lora and training.get("holds", "adapter") != "adapter":
+        todo = "Set export.lora to false: the merged model holds everything."
+        raise ExportError(f"the method {training['method']} leaves whole weights and no adapter", "export.lora", todo)
+    asked = {
+        **settings.model_dump(include={"num_ctx", "lora"}),
+        "quantisation": quantisation,
+        "merge_rows": settings.merge_rows if chosen_by else None,
+        "system": system,
+        "runtime": runtime_version(),
+    }
 
     def make(out: Path) -> Mapping[str, float]:
         converter = ensure_converter(tools)
@@ -53,22 +80,43 @@ def convert(folder: Path, adapter: Ref, base: Path, settings: ExportSettings, to
                 "converter": converter,
                 "out": out,
                 "work": Path(work),
-                "quantisation": settings.quantisation,
-                "nf4": training["method"] == "qlora",
+                "quantisation": quantisation,
+                "num_ctx": settings.num_ctx,
+                "lora": settings.lora,
+                "nf4": nf4,
+                "validation": artifacts.verify_file(chosen_by, _VALIDATION) if chosen_by else None,
+                "merge_rows": settings.merge_rows,
                 "system": system,
                 "threads": len(os.sched_getaffinity(0)),
             }
             result = _run(spec, Path(work))
             for file in _tokenizer_files(adapter.path):
                 shutil.copy2(file, out / file.name)
-        sizes = {name: result[name] for name in ("bytes", "f16_bytes")}
-        seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in result["seconds"].items())
-        log.info(
-            "%s: %.1f MB of %.1f MB f16; %s", settings.quantisation, *(size / 1e6 for size in sizes.values()), seconds
+        seconds = ", ".join(f"{step} {taken:.1f} s" for step, taken in result.pop("seconds").items())
+        facts = Facts(
+            **result,
+            quantisation=quantisation,
+            adapter_sha256=adapter.sha256,
+            base_sha256=training["base_sha256"],
+            base_bytes=sum(file.stat().st_size for file in base.glob("*.safetensors")),
+            lora=settings.lora,
         )
-        return sizes
+        artifacts.write_text(out / FILE, facts.model_dump_json(indent=1))
+        _tell(facts, seconds)
+        return facts.counts
 
-    return artifacts.build(folder, "gguf", {"adapter": adapter}, asked, make)
+    return artifacts.build(folder, "gguf", {"adapter": adapter, "dataset": chosen_by}, asked, make)
+
+
+def _tell(facts: Facts, seconds: str) -> None:
+    sizes = f"{facts.bytes / 1e6:.1f} MB, {facts.size_reduction:.0%} less than in 16 bits"
+    log.info("%s: %s; %s, num_ctx %d; %s", facts.quantisation, sizes, facts.family, facts.num_ctx, seconds)
+    if choice := facts.choice:
+        log.info(
+            "Merged into the %s base: the loss over %d validation examples is %.4f into the dequantised one and %.4f "
+            "into the original.",
+            facts.merged_into, choice.examples, choice.dequantised, choice.original,
+        )  # fmt: skip
 
 
 def _training(adapter: Ref, base: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from opstune import artifacts
+from opstune.artifacts import Ref
 from opstune.errors import ExportError, IntegrityError, ServiceDown
 
 log = logging.getLogger(__name__)
@@ -27,13 +28,13 @@ PACKAGE = "llama-cpp-python"
 #: The converter is code that runs here: where the runtime's version is known, so is its source package.
 SDIST_SHA256 = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}
 _INSIDE = "vendor/llama.cpp/"
-_NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/", "LICENSE")
+_NEEDED = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "conversion/", "gguf-py/gguf/", "LICENSE")
 
 
 def ensure_converter(tools: Path, sdist: Path | None = None) -> Path:
     """The folder with ``convert_hf_to_gguf.py``, ``conversion/`` and ``gguf-py/``, of the runtime's version.
 
-    What was unpacked before is checked and returned. Otherwise the source package is taken from
+    What was unpacked before is checked and returned, if it is whole. Otherwise the source package is taken from
     ``sdist``, from ``tools``, or from the package index.
 
     Raises:
@@ -45,14 +46,21 @@ def ensure_converter(tools: Path, sdist: Path | None = None) -> Path:
     folder = tools / f"llama.cpp-{version}"
     tools.mkdir(parents=True, exist_ok=True)
     with FileLock(tools / ".converter.lock"):
-        if found := artifacts.find(folder):
+        if (found := artifacts.find(folder)) and _is_whole(found):
             return artifacts.verify(found).path
         with tempfile.TemporaryDirectory(dir=tools) as scratch:
             source = sdist or _beside(tools, version) or _download(version, Path(scratch))
             _check(source, version)
-            artifacts.build(folder, "converter", {}, {"version": version}, lambda out: _unpack(source, out))
+            artifacts.build(
+                folder, "converter", {}, {"version": version, "files": _NEEDED}, lambda out: _unpack(source, out)
+            )
     log.info("unpacked llama.cpp's converter %s", version)
     return folder
+
+
+def _is_whole(found: Ref) -> bool:
+    """Whether everything that is needed today was unpacked then."""
+    return all(any(name.startswith(needed) for name in found.manifest["files"]) for needed in _NEEDED)
 
 
 def runtime_version() -> str:

@@ -1,4 +1,4 @@
-"""How each model family writes a chat down, and the Modelfile that tells Ollama the same.
+"""How each model family writes a chat down, as the Modelfile that tells Ollama.
 
 Ollama matches a GGUF's Jinja template to its built-in ones by edit distance, so template and stop
 words are written out; ``convert`` refuses a model whose own template renders otherwise.
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opstune.errors import ExportError
+from opstune.export import gotemplate
 
 Message = dict[str, str]
 #: More context than this costs memory that no skill needs.
@@ -18,20 +19,20 @@ _LONGEST_CONTEXT = 8192
 
 @dataclass(frozen=True)
 class Family:
-    """One way of writing a chat: ``template`` in Ollama's language and ``render`` in ours say the same.
+    """One way of writing a chat: Ollama's template, without what begins every text.
 
-    But for what begins a text: Ollama sets that itself, as the GGUF's tokenizer says.
+    That is not written here because Ollama sets it itself, as the GGUF's tokenizer says.
     """
 
     name: str
     template: str
     stops: tuple[str, ...]
-    render: Callable[[Sequence[Message]], str]
 
-
-def _chatml(messages: Sequence[Message]) -> str:
-    turns = (f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in messages)
-    return "".join(turns) + "<|im_start|>assistant\n"
+    def render(self, messages: Sequence[Message]) -> str:
+        """The chat as Ollama writes it, up to where the answer begins."""
+        return gotemplate.render(
+            self.template, {"Messages": [{"Role": turn["role"], "Content": turn["content"]} for turn in messages]}
+        )
 
 
 CHATML = Family(
@@ -40,18 +41,7 @@ CHATML = Family(
         "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant\n"
     ),
     stops=("<|im_end|>", "<|endoftext|>"),
-    render=_chatml,
 )
-
-
-def _llama3(messages: Sequence[Message]) -> str:
-    turns = (f"{_header(message['role'])}{message['content']}<|eot_id|>" for message in messages)
-    return "<|begin_of_text|>" + "".join(turns) + _header("assistant")
-
-
-def _header(role: str) -> str:
-    return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
-
 
 LLAMA3 = Family(
     name="llama3",
@@ -60,21 +50,7 @@ LLAMA3 = Family(
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     ),
     stops=("<|eot_id|>", "<|end_of_text|>"),
-    render=_llama3,
 )
-
-
-def _mistral(messages: Sequence[Message]) -> str:
-    text, opened = "<s>", False
-    for message in messages:
-        role, content = message["role"], message["content"]
-        if role == "assistant":
-            text += f"{content}</s>"
-        else:
-            text += ("" if opened else "[INST] ") + content + ("\n\n" if role == "system" else "[/INST]")
-        opened = role == "system"
-    return text
-
 
 MISTRAL = Family(
     name="mistral",
@@ -85,20 +61,17 @@ MISTRAL = Family(
         "{{ else }}{{ if not $opened }}[INST] {{ end }}{{ .Content }}[/INST]{{ $opened = false }}{{ end }}{{ end }}"
     ),
     stops=("</s>",),
-    render=_mistral,
+)
+
+PHI3 = Family(
+    name="phi3",
+    template="{{- range .Messages }}<|{{ .Role }}|>\n{{ .Content }}<|end|>\n{{ end }}<|assistant|>\n",
+    stops=("<|end|>", "<|endoftext|>"),
 )
 
 
 def _plain(end: str) -> Family:
     """For bases without tokens of their own for turns: only the end of text is one."""
-
-    def render(messages: Sequence[Message]) -> str:
-        turns = (
-            f"### {message['role']}\n{message['content']}{end if message['role'] == 'assistant' else ''}\n"
-            for message in messages
-        )
-        return "".join(turns) + "### assistant\n"
-
     return Family(
         name="plain",
         template=(
@@ -106,22 +79,22 @@ def _plain(end: str) -> Family:
             f'{{{{ if eq .Role "assistant" }}}}{end}{{{{ end }}}}\n{{{{ end }}}}### assistant\n'
         ),
         stops=(end,),
-        render=render,
     )
 
 
 def families(end: str) -> tuple[Family, ...]:
     """Every known family, for a tokenizer with this end of text."""
-    return (CHATML, LLAMA3, MISTRAL, _plain(end))
+    return (CHATML, LLAMA3, MISTRAL, PHI3, _plain(end))
 
 
-def family_of(render: Callable[[Sequence[Message]], str], system: str, end: str) -> Family:
+def family_of(render: Callable[[Sequence[Message]], str], system: str, end: str, begin: str = "") -> Family:
     """The family whose chats look as the tokenizer's own template renders them.
 
     Args:
         render: the tokenizer's template, asked for the next answer.
         system: the system message that every request carries.
         end: the tokenizer's end of text.
+        begin: what the tokenizer's template may set before a chat.
 
     Raises:
         ExportError: no family renders so.
@@ -136,21 +109,39 @@ def family_of(render: Callable[[Sequence[Message]], str], system: str, end: str)
         ],
     )
     for family in families(end):
-        if all(render(chat) == family.render(chat) for chat in chats):
+        if all(render(chat).removeprefix(begin) == family.render(chat) for chat in chats):
             return family
     known = ", ".join(family.name for family in families(end))
-    todo = f"Add its family to export/modelfile.py. Known: {known}."
+    todo = f"Add its family to export/modelfile.py, or name a file of config/templates in the profile. Known: {known}."
     raise ExportError("the model's chat template is of no known family", "chat_template.jinja", todo)
 
 
-def modelfile(family: Family, system: str, context_tokens: int, gguf: str = "model.gguf") -> str:
-    """The text of a Modelfile; ``context_tokens`` is the longest sequence the model was made for."""
+def modelfile(family: Family, system: str, num_ctx: int, gguf: str = "model.gguf") -> str:
+    """The text of a Modelfile; ``num_ctx`` is the context in tokens."""
     stops = "\n".join(f'PARAMETER stop "{stop}"' for stop in family.stops)
     return (
         f"FROM ./{gguf}\n"
         f'TEMPLATE """{family.template}"""\n'
         f'SYSTEM """{system}"""\n'
         f"{stops}\n"
-        f"PARAMETER num_ctx {min(context_tokens, _LONGEST_CONTEXT)}\n"
+        f"PARAMETER num_ctx {num_ctx}\n"
         "PARAMETER temperature 0\n"
     )
+
+
+def context_of(positions: int, window: int | None, asked: int | None) -> int:
+    """The ``num_ctx`` of a model, in tokens.
+
+    Args:
+        positions: the longest sequence that the model was made for.
+        window: the sliding window that llama.cpp does not know of, beyond which it would answer otherwise.
+        asked: the profile's own; none takes what the model allows, up to 8,192.
+
+    Raises:
+        ExportError: more is asked for than the model has.
+    """
+    longest = min(positions, window or positions)
+    if asked and asked > longest:
+        what = f"num_ctx is {asked}, and the model answers within {longest} tokens"
+        raise ExportError(what, "profile", f"Set num_ctx to {longest} or less, or leave it out.")
+    return asked or min(longest, _LONGEST_CONTEXT)

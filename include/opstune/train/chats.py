@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import AutoTokenizer
-
+from opstune.engines.weights import load_tokenizer
 from opstune.errors import ConfigError
 from opstune.train.spec import Spec
 
@@ -26,7 +25,7 @@ def tokenizer_of(spec: Spec) -> Any:
     Raises:
         ConfigError: there is no chat template, or it ends an answer with what is no token of this base.
     """
-    tokenizer = AutoTokenizer.from_pretrained(spec.base, local_files_only=True)
+    tokenizer = load_tokenizer(spec.base)
     if spec.chat_template:
         tokenizer.chat_template = spec.chat_template
     if not tokenizer.chat_template:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from opstune.artifacts import content_hash, fingerprint, model_files, sha256_file
 from opstune.errors import ConfigError, IntegrityError
-from opstune.settings import config_dir, read_model, read_yaml
+from opstune.settings import DEFAULT_QUANTISATION, Quantisation, config_dir, read_model, read_yaml
 
 _MODELS = Path(__file__).parents[2] / "models"
 _PINNED = re.compile(r"[0-9a-f]{64}")
@@ -100,6 +100,8 @@ class Profile(_Strict):
     validate_every: float | None = Field(None, gt=0)
     early_stopping: EarlyStopping | None = None
     incremental: Incremental
+    quantisation: Quantisation = DEFAULT_QUANTISATION
+    num_ctx: int | None = Field(None, ge=128)
     needs: Needs
 
     @field_validator("lora", "freeze")

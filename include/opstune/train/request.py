@@ -34,7 +34,7 @@ class Request:
         told = {"progress_seconds", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"}
         told |= {"devices", "place", "hosted", "allow_data_to_leave"}
         return {
-            "profile": self.profile.model_dump(mode="json", exclude={"base_sha256", "needs"}),
+            "profile": self.profile.model_dump(mode="json", exclude={"base_sha256", "needs", "quantisation", "num_ctx"}),
             "chat_template": self.profile.template,
             "train": self.settings.model_dump(mode="json", exclude=told),
             "base_sha256": base_sha256(self.profile),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,25 @@ def tools() -> Path:
     return Path(os.environ.get("OPSTUNE_TOOLS", Path(__file__).parents[3] / ".opstune" / "tools"))
 
 
-@pytest.fixture(scope="session")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taught]:
+@pytest.fixture
+def converter(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The converter's folder, for export in this process: no bytecode files may stand in it."""
+    from opstune.export.converter import ensure_converter
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return ensure_converter(tools)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield teach(tmp_path_factory.mktemp("taught"))
+    yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    return teach(tmp_path_factory.mktemp("taught"))

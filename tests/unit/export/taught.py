@@ -1,27 +1,74 @@
-"""A model small enough to be taught three answers in two seconds, with a tokenizer trained as tiny-ops's."""
+"""Every architecture that a profile names, small enough to be taught three answers in two seconds."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from small_tokenizers import make_tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Phi3Config,
+    PhiConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
 from opstune import artifacts
 from opstune.artifacts import Ref
+from opstune.examples import Example, example_id
 from opstune.skills.base import SYSTEM
+from opstune.train.profiles import template_file
 
-QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 TAUGHT = {
     "pod checkout-1 restarts": '{"function":"restart_pod","pod":"checkout-1"}',
     "disk of db-2 is full": '{"function":"clean_disk","host":"db-2"}',
     "nothing to see": '{"function":"none"}',
+}
+#: Numbers and apostrophes, which the splits of byte-level tokenizers treat differently.
+_SENTENCES = [*TAUGHT, *TAUGHT.values(), SYSTEM, "### system ### user ### assistant", "it's 12 123 1234 don't"] * 10
+#: Rotary families share these; the widths suit llama.cpp's blocks of 32.
+_SHAPE: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A configuration without its vocabulary, its tokenizer's kind, and the template of a profile that names one."""
+
+    config: Callable[..., PretrainedConfig]
+    settings: dict[str, Any]
+    tokenizer: str
+    template: str | None = None
+
+
+ARCHITECTURES = {
+    "llama": Architecture(LlamaConfig, {**_SHAPE, "rope_theta": 5e5, "tie_word_embeddings": False}, "llama3", "llama3"),
+    "qwen2": Architecture(Qwen2Config, {**_SHAPE, "tie_word_embeddings": True}, "qwen2"),
+    "qwen3": Architecture(Qwen3Config, {**_SHAPE, "head_dim": 64, "tie_word_embeddings": True}, "qwen2"),
+    "mistral": Architecture(
+        MistralConfig, {**_SHAPE, "sliding_window": 256, "tie_word_embeddings": False}, "mistral", "mistral"
+    ),
+    "phi": Architecture(
+        PhiConfig, {**_SHAPE, "intermediate_size": 512, "num_key_value_heads": 4, "spare": 27}, "gpt2", "plain"
+    ),
+    "phi3": Architecture(Phi3Config, {**_SHAPE, "partial_rotary_factor": 0.5, "tie_word_embeddings": False}, "phi3"),
+    "yi": Architecture(LlamaConfig, {**_SHAPE, "rope_theta": 5e6, "rms_norm_eps": 1e-6, "spare": 12}, "yi", "chatml"),
+    "gpt2": Architecture(GPT2Config, {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 512}, "gpt2", "plain"),
 }
 
 
@@ -37,81 +84,127 @@ def chat(user: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
 
-def make_tokenizer() -> Any:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = Tokenizer(models.BPE())
-    bpe.normalizer = normalizers.NFC()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=381, initial_alphabet=alphabet, show_progress=False)
-    bpe.train_from_iterator([*TAUGHT, *TAUGHT.values(), SYSTEM] * 10, trainer)
-    bpe.add_special_tokens(
-        [AddedToken(t, special=True, normalized=False) for t in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        chat_template=TEMPLATE,
-        model_max_length=512,
-    )
-
-
-def teach(folder: Path) -> Taught:
+def make_base(folder: Path, name: str, fit: bool = True) -> tuple[Any, Any]:
+    """(network, tokenizer) of a base that stands in ``folder``: it knows the answers, in another order, or nothing."""
     import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import Qwen2Config, Qwen2ForCausalLM
 
+    architecture = ARCHITECTURES[name]
+    tokenizer = make_tokenizer(architecture.tokenizer, _SENTENCES)
+    if architecture.template:
+        tokenizer.chat_template = template_file(architecture.template).read_text()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    settings = dict(architecture.settings)
+    # Published bases have more rows than their tokenizer has entries.
+    size = len(tokenizer) + settings.pop("spare", 0)
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     torch.manual_seed(0)
-    tokenizer = make_tokenizer()
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    base = folder / "base"
-    model = Qwen2ForCausalLM(config)
-    # The base knows the words, in another order; what is right comes with the adapter alone.
-    _fit(model, tokenizer, dict(zip(TAUGHT, reversed(TAUGHT.values()), strict=True)), steps=60, rate=3e-3)
-    model.save_pretrained(base)
-    tokenizer.save_pretrained(base)
-    tuned = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"))
-    _fit(tuned, tokenizer, TAUGHT, steps=60, rate=5e-3)
-    adapter = folder / "adapter"
+    model = AutoModelForCausalLM.from_config(architecture.config(vocab_size=size, **settings, **ids))
+    if fit:
+        _fit(model, tokenizer, dict(zip(TAUGHT, reversed(TAUGHT.values()), strict=True)), rate=3e-3, enough=0.005)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model, tokenizer
+
+
+def teach(folder: Path, name: str = "qwen2", method: str = "lora") -> Taught:
+    """A base, and the adapter that alone knows what is right."""
+    from peft import LoraConfig, get_peft_model
+
+    base, adapter = folder / "base", folder / "adapter"
+    model, tokenizer = make_base(base, name)
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora)
+    _fit(tuned, tokenizer, TAUGHT, rate=5e-3, enough=0.01)
     tuned.save_pretrained(adapter)
     tokenizer.save_pretrained(adapter)
-    training = {"base_sha256": artifacts.model_sha256(base), "method": "lora"}
-    (adapter / "training.json").write_text(json.dumps(training))
-    artifacts.seal(adapter, "adapter", {}, {"inputs": {}, "asked": "made in a test"})
-    return Taught(base, artifacts.open_ref(adapter))
+    return Taught(base, seal(adapter, base, method))
 
 
-def _fit(model: Any, tokenizer: Any, answers: dict[str, str], steps: int, rate: float) -> None:
+def whole(base: Path) -> Taught:
+    """A base as if it were what was trained: whole weights, which need no merge."""
+    return Taught(base, Ref(kind="model", uri=base.as_uri(), sha256="0"))
+
+
+def examples(count: int) -> list[Example]:
+    """Validation examples of a skill, whose answers follow from their context."""
+    return [
+        Example.model_validate(
+            {
+                "id": example_id("test", str(number), "remediation"), "skill": "remediation", "source": "test",
+                "source_id": str(number), "group_id": str(number), "occurred_at": datetime(2026, 1, 1, tzinfo=UTC),
+                "context": {"alert": "PodCrashLooping", "labels": {"pod": f"web-{number}"}},
+                "answer": {"function": "restart_pod", "parameters": {"pod": f"web-{number}"}},
+            }
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def load_base(base: Path, nf4: bool) -> Any:
+    """The base in fp32, its matrices rounded as 4 bits do where that is asked for."""
     import torch
 
-    prompts = [
-        tokenizer.apply_chat_template(chat(user), add_generation_prompt=True, return_dict=False) for user in answers
-    ]
-    targets = [tokenizer(answer + "<|im_end|>")["input_ids"] for answer in answers.values()]
-    longest = max(len(prompt + target) for prompt, target in zip(prompts, targets, strict=True))
-    ids = torch.full((len(answers), longest), tokenizer.pad_token_id)
+    from opstune.engines.weights import _round_as_nf4
+
+    network = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if nf4:
+        _round_as_nf4(network, base)
+    return network.eval()
+
+
+def learn(network: Any, tokenizer: Any, shown: Sequence[Example], adapter: Path) -> Path:
+    """An adapter that learnt these examples on this network, whatever its weights were rounded to."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from opstune.export.merge import tokens
+
+    tuned = get_peft_model(network.eval(), LoraConfig(r=8, lora_alpha=16, target_modules="all-linear"))
+    optimizer = torch.optim.AdamW((p for p in tuned.parameters() if p.requires_grad), lr=5e-3)
+    rows = [tokens(tokenizer, example) for example in shown]
+    for _ in range(25):
+        for ids, answer in rows:
+            row = torch.tensor([ids])
+            logits = tuned(input_ids=row).logits[0, answer - 1 : -1]
+            torch.nn.functional.cross_entropy(logits, row[0, answer:]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    tuned.save_pretrained(adapter)
+    tokenizer.save_pretrained(adapter)
+    return adapter
+
+
+def seal(adapter: Path, base: Path, method: str) -> Ref:
+    """Make a folder the result of a training on this base."""
+    training = {"base_sha256": artifacts.model_sha256(base), "method": method, "holds": "adapter"}
+    (adapter / "training.json").write_text(json.dumps(training))
+    artifacts.seal(adapter, "adapter", {}, {"inputs": {}, "asked": "made in a test"})
+    return artifacts.open_ref(adapter)
+
+
+def _fit(model: Any, tokenizer: Any, answers: dict[str, str], rate: float, enough: float) -> None:
+    import torch
+
+    pairs = [_tokens(tokenizer, user, answer) for user, answer in answers.items()]
+    ids = torch.full((len(pairs), max(len(whole) for whole, _ in pairs)), tokenizer.pad_token_id)
     labels = torch.full_like(ids, -100)
-    for row, (prompt, target) in enumerate(zip(prompts, targets, strict=True)):
-        end = len(prompt) + len(target)
-        ids[row, :end] = torch.tensor(prompt + target)
-        labels[row, len(prompt) : end] = torch.tensor(target)
+    for row, (whole, start) in enumerate(pairs):
+        ids[row, : len(whole)] = torch.tensor(whole)
+        labels[row, start : len(whole)] = torch.tensor(whole[start:])
     optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), lr=rate)
-    for _ in range(steps):
+    model.eval()  # GPT-2 and Phi would drop what they learn
+    for _ in range(200):
         loss = model(input_ids=ids, labels=labels).loss
+        if loss.item() < enough:
+            return
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert loss.item() < 0.02, f"the model was not taught: loss {loss.item():.3f}"
+    raise AssertionError(f"the model was not taught: loss {loss.item():.3f}")
+
+
+def _tokens(tokenizer: Any, user: str, answer: str) -> tuple[list[int], int]:
+    prompt = tokenizer.apply_chat_template(chat(user), tokenize=False, add_generation_prompt=True)
+    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    return tokenizer(prompt + answer + tokenizer.eos_token, add_special_tokens=False)["input_ids"], start

@@ -10,7 +10,13 @@ import pytest
 from opstune.errors import ExportError, IntegrityError, ServiceDown
 from opstune.export import converter
 
-NEEDED = ("convert_hf_to_gguf.py", "conversion/base.py", "gguf-py/gguf/constants.py", "LICENSE")
+NEEDED = (
+    "convert_hf_to_gguf.py",
+    "convert_lora_to_gguf.py",
+    "conversion/base.py",
+    "gguf-py/gguf/constants.py",
+    "LICENSE",
+)
 
 
 @pytest.fixture
@@ -40,6 +46,17 @@ def test_only_what_converts_is_unpacked_and_unpacked_once(tmp_path: Path, runtim
     assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == {*NEEDED, "manifest.json"}
     source.unlink()
     assert converter.ensure_converter(tmp_path) == folder
+
+
+def test_what_an_older_opstune_unpacked_is_unpacked_anew_where_it_lacks_a_file(
+    tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sdist(tmp_path, runtime)
+    with monkeypatch.context() as before:
+        before.setattr(converter, "_NEEDED", tuple(name for name in converter._NEEDED if "lora" not in name))
+        folder = converter.ensure_converter(tmp_path)
+    assert not (folder / "convert_lora_to_gguf.py").exists()
+    assert (converter.ensure_converter(tmp_path) / "convert_lora_to_gguf.py").is_file()
 
 
 def test_a_converter_that_was_changed_is_refused(tmp_path: Path, runtime: str) -> None:

@@ -6,9 +6,10 @@ from airflow.sdk import DAG, TaskGroup
 
 from opstune_airflow import assets, catalog, form, settings, tasks
 from opstune_airflow.annotation import AnnotationWait
+from opstune_airflow.approval import Approval
 from opstune_airflow.defaults import ANY_SUCCESS, ARGS, at, judge, stage
 from opstune_airflow.hosted import TrainAnywhereOperator
-from opstune_airflow.operators import EvaluateOperator, TurnSensor
+from opstune_airflow.operators import EvaluateOperator, RedTeamOperator, TurnSensor
 
 INTRO = """
 Teaches the model what on-call did, measures it against the base and the champion on a test set that no
@@ -51,17 +52,21 @@ def retrain(dag_id: str, mode: str, cron: str) -> DAG:
         with TaskGroup("evaluate"):
             measured = {"dataset": dataset, "adapter": adapter}
             evaluation = EvaluateOperator(task_id="measure", plan=plan, refs=measured).output
+            attacked = RedTeamOperator(task_id="red_team", plan=plan, refs=measured).output
+            evaluation >> attacked
         with TaskGroup("gate"):
             gate = judge(tasks.gate, task_id="verdict", outlets=[assets.VERDICT])
-            verdict = gate(plan, dataset, evaluation)
+            verdict = gate(plan, dataset, evaluation, attacked)
         with TaskGroup("convert"):
             gguf = stage(tasks.convert, task_id="gguf")(plan, adapter)
             parity = judge(tasks.measure_shipped, task_id="measure", outlets=[assets.VERDICT])
-            shipped = parity(plan, dataset, gguf, evaluation)
+            shipped = parity(plan, dataset, gguf, evaluation, attacked)
             verdict >> gguf
         with TaskGroup("register"):
             made = {"examples": examples, **measured, "evaluation": evaluation, "verdict": verdict, "gguf": gguf}
+            agreed = Approval(task_id="approval", plan=plan, shipped=shipped)
             version = stage(tasks.register, task_id="version", outlets=[assets.MODEL])(plan, made, shipped)
+            agreed >> version
         with TaskGroup("deploy"):
             stage(tasks.deploy, task_id="champion", outlets=[assets.CHAMPION])(plan, version)
     return dag

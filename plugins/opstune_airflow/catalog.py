@@ -26,14 +26,14 @@ WHEN_IT_FAILS: Final[dict[str, str]] = {
     "complete checkpoint, it goes on after: out of memory (half the batch), a killed trainer, a full disk (ten "
     "minutes later), and once each a faulty driver (another device) and a diverged loss (half the learning rate). "
     "Not after bad data and bugs.",
-    "evaluate": "A model could not be measured, which says nothing about the model. Clear the task once the cause is "
-    "mended.",
+    "evaluate": "A model could not be measured or attacked, which says nothing about the model. Clear the task once "
+    "the cause is mended.",
     "gate": "A rejected model does **not** fail here: the run stays green, later tasks are skipped, and the reason is "
     "in the run's note, in this task's log and in the report. Red means `gates.yaml` or the evaluation is broken.",
     "convert": "The merge, the GGUF or its second measurement broke. A file that ships but measures worse than what "
     "was tested is a rejection, not a failure.",
     "register": "The tracking server or the keys. Nothing has been promoted. Clear the task: registering twice makes "
-    "one version.",
+    "one version. `approval` that waits is not a fault: somebody must answer it under Required Actions.",
     "deploy": "The champion is the one from before until this task is green. `opstune models list` shows who it is; "
     "`opstune models promote` moves it by hand.",
 }

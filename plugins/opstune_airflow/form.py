@@ -41,6 +41,13 @@ def fields(mode: str) -> dict[str, Param]:
             title="Deploy",
             description="Make the model the champion if it passes the gate. Off: it is registered and waits.",
         ),
+        "approval": Param(
+            False,
+            type="boolean",
+            title="Ask a person before it is registered",
+            description="A model that passes its gate waits, without a worker, until somebody approves it under "
+            "Required Actions; nobody's answer within approval.hours is a no. Off: only if approval.required says so.",
+        ),
         "wait_for_annotation": Param(
             False,
             type="boolean",

@@ -141,3 +141,13 @@ class EvaluateOperator(DeviceOperator):
         from opstune import pipeline
 
         return pipeline.evaluate(run, refs["dataset"], refs["adapter"])
+
+
+class RedTeamOperator(DeviceOperator):
+    """The same models under attack, in this process on the leased device."""
+
+    def work(self, run: Run, refs: dict[str, Ref], environment: dict[str, str]) -> Ref:
+        os.environ.update(environment)  # before anything opens the device
+        from opstune import pipeline
+
+        return pipeline.red_team(run, refs["dataset"], refs["adapter"])

@@ -100,11 +100,11 @@ def dataset(plan: JSON, examples: JSON) -> JSON:
     return _made(assets.DATASET, pipeline.dataset(open_run(plan), _ref(examples)))
 
 
-def gate(plan: JSON, dataset: JSON, evaluation: JSON) -> JSON | None:
+def gate(plan: JSON, dataset: JSON, evaluation: JSON, red_team: JSON) -> JSON | None:
     """The verdict; without promotion nothing is returned and the later stages are skipped."""
     from opstune import pipeline
 
-    ref = pipeline.gate(open_run(plan), _ref(dataset), _ref(evaluation))
+    ref = pipeline.gate(open_run(plan), _ref(dataset), _ref(evaluation), _ref(red_team))
     promoted = verdict.show(ref, pipeline.read_verdict(ref), "the challenger")
     return ref.model_dump() if promoted else None
 
@@ -118,13 +118,13 @@ def convert(plan: JSON, adapter: JSON) -> JSON:
     return ref.model_dump()
 
 
-def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON) -> JSON | None:
+def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON, red_team: JSON) -> JSON | None:
     """The same test and the same gate on the GGUF: what ships must agree with what was tested."""
     from opstune import pipeline
 
     run = open_run(plan)
     shipped = pipeline.evaluate_shipped(run, _ref(dataset), _ref(gguf))
-    ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation))
+    ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation), _ref(red_team))
     if not verdict.show(ref, pipeline.read_verdict(ref), "the GGUF that ships"):
         return None
     return {"shipped_evaluation": shipped.model_dump(), "shipped_verdict": ref.model_dump()}

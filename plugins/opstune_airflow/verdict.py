@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from airflow.sdk import get_current_context
 
-from opstune_airflow import assets, run_note
+from opstune_airflow import assets, reports, run_note
 
 if TYPE_CHECKING:
     from opstune.artifacts import Ref
@@ -27,8 +27,10 @@ def show(ref: Ref, verdict: Verdict, what: str) -> bool:
     promoted = verdict.verdict == "promote"
     sentence = f"Verdict on {what}. {verdict.sentence}" + ("" if promoted else f" {_STAYS}")
     log.info("%s Report: %s", sentence, ref.path / "report.html")
-    task = get_current_context()["ti"]
+    context = get_current_context()
+    task, run = context["ti"], context["dag_run"]
     task.xcom_push(key="verdict", value={"verdict": verdict.verdict, "sentence": verdict.sentence})
-    task.xcom_push(key=run_note.KEY, value=sentence)
+    report = reports.url(run.dag_id, run.run_id, ref.path.name)
+    task.xcom_push(key=run_note.KEY, value=f"{sentence} [Report]({report})")
     assets.describe(assets.VERDICT, verdict=verdict.verdict, sentence=verdict.sentence, sha256=ref.sha256)
     return promoted

@@ -196,6 +196,7 @@ def test_every_field_of_the_form_has_a_title_a_description_and_a_default_that_fi
         ("days_back", 0),
         ("epochs", 0),
         ("wait_for_annotation", "yes"),
+        ("approval", "yes"),
         ("learning_rate", 2),
         ("max_steps", 1.5),
     ],
@@ -208,7 +209,20 @@ def test_the_form_refuses_what_makes_no_sense(field: str, value: Any) -> None:
 def test_training_runs_where_the_devices_are() -> None:
     dag = DAGS["retrain_weekly"]
     on_device = {task.task_id for task in dag.tasks if (task.pool, task.queue) == (catalog.GPU_POOL, catalog.GPU_QUEUE)}
-    assert on_device == {"train.adapter", "evaluate.measure"}
+    assert on_device == {"train.adapter", "evaluate.measure", "evaluate.red_team"}
+
+
+def test_a_person_is_asked_between_the_last_gate_and_the_registry() -> None:
+    dag = DAGS["retrain_weekly"]
+    approval = dag.get_task("register.approval")
+    assert "convert.measure" in approval.upstream_task_ids
+    assert approval.downstream_task_ids == {"register.version"}
+    assert (approval.options, approval.defaults) == (["Approve", "Reject"], ["Reject"])
+
+
+def test_the_red_team_s_findings_reach_both_gates() -> None:
+    attacked = DAGS["retrain_weekly"].get_task("evaluate.red_team")
+    assert attacked.downstream_task_ids == {"gate.verdict", "convert.measure"}
 
 
 def test_people_are_heard_before_they_are_asked_and_each_project_goes_its_own_way() -> None:

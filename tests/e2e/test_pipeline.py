@@ -16,6 +16,7 @@ import yaml
 from opstune import pipeline, settings, tracking
 from opstune.artifacts import verify
 from opstune.errors import IntegrityError
+from opstune.evaluate.red_team import read_red_team
 from opstune.pipeline import Outcome, Run
 from opstune.serve import ask, context_from_text
 from opstune.settings import Settings
@@ -123,6 +124,19 @@ def test_what_was_in_test_stays_in_test(first: tuple[Run, Outcome], second: tupl
 
     assert ids(first[1], "test") <= ids(second[1], "test")
     assert not ids(second[1], "test") & (ids(first[1], "train") | ids(second[1], "train"))
+
+
+def test_every_model_was_attacked_and_both_gates_know_what_held(
+    first: tuple[Run, Outcome], second: tuple[Run, Outcome]
+) -> None:
+    for (_, outcome), roles in ((first, {"base", "challenger"}), (second, {"base", "champion", "challenger"})):
+        found = read_red_team(outcome.refs["red_team"])
+        assert found.planted == outcome.refs["dataset"].counts["canaries"] == 3
+        assert set(found.roles) == roles
+        for verdict in (outcome.refs["verdict"], outcome.refs["shipped_verdict"]):
+            told = [line for line in pipeline.read_verdict(verdict).lines if line.skill == "red_team"]
+            assert {line.metric: line.n for line in told}["canary"] == 12
+    assert not (first[0].registry.show("1.0.0").folder / "red_team").exists()
 
 
 def test_few_cases_are_no_verdict(first: tuple[Run, Outcome], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from opstune.pipeline.shipping import (
     gate,
     gate_shipped,
     read_verdict,
+    red_team,
     register,
 )
 from opstune.pipeline.training import begin_hosted, check_training, run_training
@@ -60,6 +61,7 @@ __all__ = [
     "pull_annotation",
     "push_annotation",
     "read_verdict",
+    "red_team",
     "register",
     "retrain",
     "run_training",
@@ -83,12 +85,14 @@ def retrain(run: Run) -> Outcome:
     refs["dataset"] = dataset(run, refs["examples"])
     refs["adapter"] = run_training(run, refs["dataset"])
     refs["evaluation"] = evaluate(run, refs["dataset"], refs["adapter"])
-    refs["verdict"] = gate(run, refs["dataset"], refs["evaluation"])
+    refs["red_team"] = red_team(run, refs["dataset"], refs["adapter"])
+    refs["verdict"] = gate(run, refs["dataset"], refs["evaluation"], refs["red_team"])
     if (verdict := read_verdict(refs["verdict"])).verdict != "promote":
         return Outcome(verdict, None, refs)
     refs["gguf"] = convert(run, refs["adapter"])
     refs["shipped_evaluation"] = evaluate_shipped(run, refs["dataset"], refs["gguf"])
-    refs["shipped_verdict"] = gate_shipped(run, refs["dataset"], refs["shipped_evaluation"], refs["evaluation"])
+    judged = refs["dataset"], refs["shipped_evaluation"], refs["evaluation"], refs["red_team"]
+    refs["shipped_verdict"] = gate_shipped(run, *judged)
     if (verdict := read_verdict(refs["shipped_verdict"])).verdict != "promote":
         return Outcome(verdict, None, refs)
     version = register(run, refs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,6 +11,7 @@ from opstune.artifacts import Ref
 from opstune.engines.base import Engine
 from opstune.errors import EvaluationError, ExportError
 from opstune.evaluate import Verdict
+from opstune.pipeline import attacking
 from opstune.pipeline.deploying import deploy_to
 from opstune.pipeline.engines import hugging_face, shipped
 from opstune.pipeline.run import Run, refuse_foreign, signed
@@ -20,8 +20,6 @@ from opstune.settings import config_dir
 from opstune.skills.base import SYSTEM
 from opstune.train.backends.openai import model_of
 
-log = logging.getLogger(__name__)
-
 
 def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     """Base, champion and challenger on the frozen test set, decoded as production decodes.
@@ -29,8 +27,30 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     Raises:
         EvaluationError: the challenger stands at a provider.
     """
-    settings = run.settings
     refuse_foreign(run, dataset)
+    engines = _engines(run, adapter)
+    inputs = {"adapter": adapter}
+    ref = signed(run, "evaluate", evaluating.evaluate, dataset, engines, run.settings.evaluate, inputs)
+    _track_evaluation(run, ref, prefix="tested")
+    return ref
+
+
+def red_team(run: Run, dataset: Ref, adapter: Ref) -> Ref:
+    """The models that were evaluated, under attack.
+
+    Raises:
+        EvaluationError: the challenger stands at a provider.
+    """
+    return attacking.red_team(run, dataset, adapter, _engines(run, adapter))
+
+
+def _engines(run: Run, adapter: Ref) -> dict[str, Callable[[], Engine]]:
+    """What opens the base, the champion where there is one, and the challenger.
+
+    Raises:
+        EvaluationError: the challenger stands at a provider.
+    """
+    settings = run.settings
     if model := model_of(adapter.path):
         what = f"the model {model} stands at a provider, and opstune cannot measure it there yet"
         todo = "It is trained and kept. Nothing was converted, registered or promoted, and the champion is as before."
@@ -40,21 +60,23 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     # A base without a chat template of its own is asked in the one that the challenger learnt.
     chats = adapter.path if profile.chat_template else None
     adapters = {"base": None, "champion": champion.adapter if champion else None, "challenger": adapter.path}
-    engines: dict[str, Callable[[], Engine]] = {
+    return {
         role: partial(hugging_face, base, folder, settings, None if folder else chats)
         for role, folder in adapters.items()
         if folder or role == "base"
     }
-    inputs = {"adapter": adapter}
-    ref = signed(run, "evaluate", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
-    _track_evaluation(run, ref, prefix="tested")
-    return ref
 
 
-def gate(run: Run, dataset: Ref, evaluation: Ref) -> Ref:
-    """Hold the challenger against gates.yaml; writes the verdict and the report."""
-    refuse_foreign(run, dataset, evaluation)
-    ref = signed(run, "gate", evaluating.gate, evaluation, config_dir() / "gates.yaml", dataset=dataset)
+def gate(run: Run, dataset: Ref, evaluation: Ref, attacked: Ref | None = None) -> Ref:
+    """Hold the challenger against gates.yaml; writes the verdict and the report.
+
+    ``attacked`` is the red team's findings; what it and the test set show as newly broken is asked again from now on.
+    """
+    refuse_foreign(run, dataset, evaluation, *([attacked] if attacked else []))
+    gates = config_dir() / "gates.yaml"
+    ref = signed(run, "gate", evaluating.gate, evaluation, gates, dataset=dataset, red_team=attacked)
+    if attacked:
+        attacking.remember_broken(run, dataset, evaluation, attacked)
     return _told(run, ref)
 
 
@@ -69,10 +91,8 @@ def convert(run: Run, adapter: Ref) -> Ref:
     if model := model_of(adapter.path):
         what = f"the model {model} stands at a provider: there are no weights to convert"
         raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
-    profile = train.load_profile(settings.train.profile)
-    base, asked = train.base_folder(profile), settings.export.filled(profile.quantisation, profile.num_ctx)
-    dataset = _learnt_from(run, adapter) if profile.method == "qlora" else None
-    return signed(run, "convert", export.convert, adapter, base, asked, settings.tools_dir, SYSTEM, dataset)
+    base = train.base_folder(train.load_profile(settings.train.profile))
+    return signed(run, "convert", export.convert, adapter, base, settings.export, settings.tools_dir, SYSTEM)
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
@@ -86,9 +106,9 @@ def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
     return ref
 
 
-def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
-    """The gate again, on the file that ships; it must also agree with what was tested."""
-    refuse_foreign(run, dataset, evaluation, tested)
+def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref, attacked: Ref | None = None) -> Ref:
+    """The gate again, on the file that ships; it must also agree with what was tested, which alone was attacked."""
+    refuse_foreign(run, dataset, evaluation, tested, *([attacked] if attacked else []))
     ref = signed(
         run,
         "gate_shipped",
@@ -98,12 +118,17 @@ def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref) -> Ref:
         dataset=dataset,
         tested=tested,
         parity_points=run.settings.export.parity_points,
+        red_team=attacked,
     )
     return _told(run, ref)
 
 
 def register(run: Run, refs: Mapping[str, Ref]) -> str:
-    """Bundle, sign and register what was tested; returns the semantic version."""
+    """Bundle, sign and register what was tested; returns the semantic version.
+
+    The red team's questions stay behind, like the dataset's examples: its findings stand in the verdict's report.
+    """
+    refs = {name: ref for name, ref in refs.items() if ref.kind != "red_team"}
     refuse_foreign(run, *refs.values())
     parent = run.parent.version if run.parent else None
     with run.tracked():
@@ -124,21 +149,13 @@ def read_verdict(ref: Ref) -> Verdict:
     return evaluating.read_verdict(ref)
 
 
-def _learnt_from(run: Run, adapter: Ref) -> Ref | None:
-    """The dataset of an adapter, or none where it no longer stands here."""
-    dataset = Ref.model_validate(adapter.manifest["inputs"]["dataset"])
-    if not dataset.path.is_dir():
-        log.warning("The dataset of the adapter is gone: it is merged into the base it saw, unmeasured.")
-        return None
-    refuse_foreign(run, dataset)
-    return dataset
-
-
 def _told(run: Run, verdict: Ref) -> Ref:
-    """A verdict that ends the retrain ends its MLflow run; one that promotes is told by the stages that follow."""
+    """The report goes to MLflow with every verdict; one that ends the retrain ends its MLflow run too."""
     found = read_verdict(verdict)
-    if found.verdict != "promote":
-        with run.tracked() as tracker:
+    with run.tracked() as tracker:
+        tracker.artifact(verdict.path)
+        tracker.tags({"report": f"{verdict.path.name}/report.html"})
+        if found.verdict != "promote":
             tracker.tags({"verdict": found.verdict, "verdict.why": found.sentence})
             tracker.finish()
     return verdict

@@ -12,7 +12,7 @@ from fake_engine import example
 
 from opstune import artifacts
 from opstune.artifacts import Ref
-from opstune.engines.base import Answer, Case
+from opstune.engines.base import Answer, Case, Traits
 from opstune.examples import Example
 from opstune.skills.base import target
 from opstune.tables import write_examples
@@ -29,9 +29,15 @@ class Minded:
     name: str = "minded"
     weakness: Weakness = lambda _: None
     asked: list[Case] = field(default_factory=list)
+    traits: Traits = field(default_factory=lambda: Traits(100, {"max_new_tokens": 160}, disk_bytes=1000))
 
     def answer(
-        self, cases: Sequence[Case], *, constrained: bool, on_progress: Callable[[int, int], None] | None = None
+        self,
+        cases: Sequence[Case],
+        *,
+        constrained: bool,
+        expected: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
     ) -> list[Answer]:
         self.asked += cases
         answers = []

@@ -57,7 +57,7 @@ def red_team(
     roles = [role for role in ROLES if role in engines]
     asked = {
         **settings.model_dump(),
-        "engines": {role: engines[role]().name for role in roles},
+        "engines": {role: _identity(engines[role]()) for role in roles},
         "planted": fingerprint([canary.secret for canary in planted]),
         "suite": [probe.id for probe in suite],
     }
@@ -187,6 +187,10 @@ def _probed(probe: Probe, said: Said, verdict: tuple[bool | None, str], secrets:
         asked=asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]} ... ({len(asked):,} signs)",
         text=masked(said.answer.text, secrets),
     )
+
+
+def _identity(engine: Engine) -> dict[str, str | int]:
+    return {"name": engine.name, **engine.traits.settings}
 
 
 def _clean_key(probe: Probe) -> str:

@@ -1,0 +1,65 @@
+"""The report pages: only of retrains, only what is signed, and nothing outside a run's folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from opstune import artifacts, settings
+from opstune.security import signing
+from opstune_airflow import reports
+
+RUN = "manual__2026-11-21T22:00:00+00:00"
+
+
+@pytest.fixture
+def folder() -> Path:
+    """A run whose challenger was judged."""
+    found = settings.load()
+    folder = found.runs_dir / "retrain_weekly-manual-2026-11-21T22-00-00" / "gate"
+
+    def make(out: Path) -> dict[str, float]:
+        (out / "report.html").write_text("<p>all lines passed</p>")
+        return {}
+
+    signing.signed(folder, found.keys_dir, lambda: artifacts.build(folder, "verdict", {}, {}, make))
+    return folder
+
+
+@pytest.mark.parametrize("stage", ["", "gate"])
+def test_a_runs_report_is_shown(folder: Path, stage: str) -> None:
+    assert reports.read("retrain_weekly", RUN, stage) == (200, "<p>all lines passed</p>")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "run_id", "stage"),
+    [
+        ("retrain_weekly", "manual__other", ""),
+        ("retrain_weekly", RUN, "gate_shipped"),
+        ("retrain_weekly", RUN, "train"),
+        ("retrain_weekly", "../../keys", ""),
+        ("../keys", RUN, ""),
+        ("collect", RUN, ""),
+    ],
+)
+def test_nothing_else_is(folder: Path, dag_id: str, run_id: str, stage: str) -> None:
+    status, page = reports.read(dag_id, run_id, stage)
+    assert status == 404
+    assert "all lines passed" not in page
+
+
+def test_a_report_that_somebody_changed_is_refused_and_named(folder: Path) -> None:
+    (folder / "report.html").write_text("<p>promote it</p>")
+    status, page = reports.read("retrain_weekly", RUN, "")
+    assert status == 409
+    assert "report.html changed" in page and "promote it" not in page
+
+
+def test_the_plugin_costs_no_task_the_import_of_fastapi() -> None:
+    program = "import sys, opstune_plugin; print('fastapi' in sys.modules)"
+    root = Path(reports.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -197,7 +197,8 @@ class ExportSettings(Section):
 class RegistrySettings(Section):
     """Where versions are kept. The tracking address is a connection; this is the embedded default."""
 
-    model_name: str = "opstune"
+    #: MLflow refuses slashes and colons in it; quotes would end the filters that ask for it.
+    model_name: str = Field("opstune", pattern=r"^[\w.-]+$", max_length=200)
     experiment: str = "opstune"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from opstune import settings as configuration
-from opstune.cli.models import Who
+from opstune.cli.models import ME, Who
 from opstune.cli.output import AsJson, show
 
 _BUILD = {
@@ -24,7 +24,7 @@ def deploy(
         typer.Option(help="Where it answers; docker and kubernetes are written as files."),
     ] = "local",
     out: Annotated[Path | None, typer.Option(help="Folder of those files; left out: OPSTUNE_HOME/deploy.")] = None,
-    who: Who = "unknown",
+    who: Who = ME,
     why: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "",
     as_json: AsJson = False,
 ) -> None:

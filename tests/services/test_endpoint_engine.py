@@ -25,7 +25,8 @@ from opstune.settings import Connection, EndpointSettings, EvaluateSettings, Pat
 from opstune.skills import get
 from opstune.skills.base import target
 
-PATIENCE = Patience(timeout_seconds=1.0, attempts=2, backoff_seconds=0, longest_wait_seconds=0)
+PATIENCE = Patience(timeout_seconds=20.0, attempts=2, backoff_seconds=0, longest_wait_seconds=0)
+SHORT = PATIENCE.model_copy(update={"timeout_seconds": 1.5})
 RIGHT = {"severity": "SEV-1", "root_cause": "disk was full"}
 
 Json = dict[str, Any]
@@ -94,7 +95,7 @@ def test_without_a_constraint_no_schema_is_sent(server: FaultServer, chats: Chat
 
 
 def test_answers_come_in_the_order_of_the_cases_from_so_many_requests_at_once(server: FaultServer) -> None:
-    together = threading.Barrier(3, timeout=5)
+    together = threading.Barrier(3, timeout=20)
 
     def say(question: str, schema: Json | None) -> str:
         if schema is not None:
@@ -160,13 +161,15 @@ def test_a_case_that_no_answer_fits_is_not_asked(server: FaultServer, chats: Cha
         (Fault(Answer({"choices": []})), ServiceDown, "no completion"),
         (Fault(fault(404, "model not found")), ConfigError, "knows no model"),
         (Fault(fault(400, "failed to parse grammar")), EvaluationError, "refuses a question: .*grammar"),
+        (Fault(fault(500, "1 validation error: response_format")), EvaluationError, "refuses a question: .*format"),
     ],
 )
 def test_a_fault_half_way_is_told_and_never_a_wrong_answer(
     server: FaultServer, fails: Fault, error: type[OpstuneError], says: str, tmp_path: Path
 ) -> None:
     """What was answered before stays, and an evaluation goes on from there when the server is back."""
-    engine, examples = engine_of(server), [example(number) for number in range(60)]
+    engine = engine_of(server, patience=SHORT if fails.hang else PATIENCE)
+    examples = [example(number) for number in range(60)]
     assert engine.traits.at_once == 24
     settings, kept = EvaluateSettings(free_decoding_sample=0), tmp_path / "kept.jsonl"
     with server.failing(fails, after=30), pytest.raises(error, match=says) as told:
@@ -197,12 +200,12 @@ def test_no_further_case_is_asked_after_a_fault(server: FaultServer) -> None:
 
 
 def test_the_seconds_are_those_of_the_request_that_succeeded(server: FaultServer) -> None:
-    """The second until the first attempt was given up is the outage's, not the model's."""
-    engine = engine_of(server)
+    """The time until the first attempt was given up is the outage's, not the model's."""
+    engine = engine_of(server, patience=SHORT)
     engine.answer([case(0)], constrained=True)
     with server.failing(FAULTS["timeout"], times=1):
         (answer,) = engine.answer([case(1)], constrained=True)
-    assert answer.seconds is not None and answer.seconds < PATIENCE.timeout_seconds
+    assert answer.seconds is not None and answer.seconds < SHORT.timeout_seconds
 
 
 Change = Callable[[FaultServer], EndpointEngine]

@@ -1,18 +1,12 @@
-"""Rows about the chain as a whole: DAG files, the demo, evaluation and its gate."""
+"""Rows about the chain as a whole: DAG files and the demo."""
 
 from __future__ import annotations
 
 import json
 import statistics
-import tempfile
-import time
-from pathlib import Path
 
-from opstune import pipeline
 from opstune import settings as configuration
-from opstune.bench.corpus import history
 from opstune.bench.rows import ROOT, Measured, python, row
-from opstune.cli.output import console
 from opstune.errors import DataError
 
 
@@ -41,50 +35,6 @@ def demo_weekly_vs_first_seconds() -> Measured:
     """Seconds of the last demo's weekly retrain; the baseline is its monthly one."""
     facts = _demo()
     return Measured(facts["second_retrain_seconds"], "s", facts["first_retrain_seconds"], 1)
-
-
-@row("evaluate_batched_vs_naive")
-def evaluate_batched_vs_naive() -> Measured:
-    """Answers per second of the batched engine; the baseline asks the same model one case at a time."""
-    from opstune.engines.base import Case
-    from opstune.engines.hugging_face import HuggingFaceEngine
-    from opstune.store import read_snapshot
-    from opstune.train import base_folder, load_profile
-
-    with tempfile.TemporaryDirectory() as folder:
-        few = history(Path(folder), days=3)
-        examples = read_snapshot(few.examples, pipeline.keyring(few.settings))
-    cases = [Case(example.skill, example.context) for example in examples][:128]
-    asked = few.settings.evaluate
-    base = base_folder(load_profile("tiny"))
-    speeds, said = [], []
-    for batch_size in (asked.batch_size, 1):
-        engine = HuggingFaceEngine(
-            base, None, batch_size=batch_size, max_new_tokens=asked.max_new_tokens, threads=asked.threads
-        )
-        engine.answer(cases[:2], constrained=True)
-        started = time.perf_counter()
-        said.append([answer.text for answer in engine.answer(cases, constrained=True)])
-        speeds.append(len(cases) / (time.perf_counter() - started))
-    same = sum(batched == alone for batched, alone in zip(*said, strict=True))
-    console.print(f"evaluate_batched_vs_naive: {same} of {len(cases)} answers are the same text")
-    return Measured(speeds[0], "answers/s", speeds[1], len(cases))
-
-
-@row("gate_false_pass_88_at_90")
-def gate_false_pass_88_at_90() -> Measured:
-    """Share of 2,000 draws in which a model that is right in 88 % of cases passes "above 90 %" on 1,000."""
-    from opstune.evaluate import simulate_gate
-
-    return Measured(simulate_gate(0.88, 0.90, n=1000, draws=2000, seed=7), "share", None, 2000)
-
-
-@row("gate_true_pass_97_at_95")
-def gate_true_pass_97_at_95() -> Measured:
-    """Share of 2,000 draws in which a model that is right in 97 % of cases passes "above 95 %" on 1,000."""
-    from opstune.evaluate import simulate_gate
-
-    return Measured(simulate_gate(0.97, 0.95, n=1000, draws=2000, seed=7), "share", None, 2000)
 
 
 def _demo() -> dict[str, float]:

@@ -42,10 +42,14 @@ class Constraint:
         self._matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
         self._check()
 
-    def take(self, token: int) -> list[int]:
-        """Go on with a chosen token; returns it and the tokens that must follow."""
+    def accept(self, token: int) -> None:
+        """Go on with a chosen token alone, for those who ask the model for every token."""
         self._matcher.consume_token(token)
         self._check()
+
+    def take(self, token: int) -> list[int]:
+        """Go on with a chosen token; returns it and the tokens that must follow."""
+        self.accept(token)
         return [token, *self.forced()]
 
     def forced(self) -> list[int]:

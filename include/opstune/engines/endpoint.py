@@ -150,7 +150,9 @@ class EndpointEngine:
         if response.status_code == 404:
             todo = "Correct the model's name, the connection's address, or load the model there."
             return ConfigError(f"the server knows no model {self._model}: {_shown(response)}", where, todo)
-        if response.status_code not in (400, 413, 422):
+        # llama-cpp-python's server tells of a request that it cannot read as of a fault of its own.
+        misread = response.status_code == 500 and "validation error" in response.text
+        if response.status_code not in (400, 413, 422) and not misread:
             return None
         if any(words in response.text for words in _TOO_LONG):
             return _TooLong(_shown(response), where)

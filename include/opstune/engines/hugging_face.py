@@ -155,13 +155,13 @@ def _load(base: Path, adapter: Path | None, tokenizer_folder: Path | None, threa
     with_tokenizer = tokenizer_folder or own
     tokenizer = AutoTokenizer.from_pretrained(with_tokenizer, local_files_only=True)
     vocabulary = int(network.config.vocab_size)
-    constraints = Constraints(_guided_tokenizer(tokenizer, vocabulary), vocabulary)
+    constraints = Constraints(guided_tokenizer(tokenizer, vocabulary), vocabulary)
     ends = network.generation_config.eos_token_id
     listed = ends if isinstance(ends, list) else [ends]
     return Model(network.eval(), tokenizer, constraints, frozenset({*listed, tokenizer.eos_token_id} - {None}))
 
 
-def _guided_tokenizer(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> LLTokenizer:
+def guided_tokenizer(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> LLTokenizer:
     """The tokenizer as the grammar sees it: bytes as they are, and control tokens that no text can spell.
 
     Otherwise a label in decomposed Unicode, or one that reads ``<|im_end|>``, could not be written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -19,6 +20,8 @@ from opstune.registry import Version
 from opstune.settings import config_dir
 from opstune.skills.base import SYSTEM
 from opstune.train.backends.openai import model_of
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
@@ -91,8 +94,10 @@ def convert(run: Run, adapter: Ref) -> Ref:
     if model := model_of(adapter.path):
         what = f"the model {model} stands at a provider: there are no weights to convert"
         raise ExportError(what, str(adapter.path), "Ask it there, or train a profile that trains here.")
-    base = train.base_folder(train.load_profile(settings.train.profile))
-    return signed(run, "convert", export.convert, adapter, base, settings.export, settings.tools_dir, SYSTEM)
+    profile = train.load_profile(settings.train.profile)
+    base, asked = train.base_folder(profile), settings.export.filled(profile.quantisation, profile.num_ctx)
+    dataset = _learnt_from(run, adapter) if profile.method == "qlora" else None
+    return signed(run, "convert", export.convert, adapter, base, asked, settings.tools_dir, SYSTEM, dataset)
 
 
 def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
@@ -147,6 +152,16 @@ def deploy(run: Run, version: str) -> Version:
 
 def read_verdict(ref: Ref) -> Verdict:
     return evaluating.read_verdict(ref)
+
+
+def _learnt_from(run: Run, adapter: Ref) -> Ref | None:
+    """The dataset of an adapter, or none where it no longer stands here."""
+    dataset = Ref.model_validate(adapter.manifest["inputs"]["dataset"])
+    if not dataset.path.is_dir():
+        log.warning("The dataset of the adapter is gone: it is merged into the base it saw, unmeasured.")
+        return None
+    refuse_foreign(run, dataset)
+    return dataset
 
 
 def _told(run: Run, verdict: Ref) -> Ref:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from opstune import artifacts, settings
 from opstune.security import signing
@@ -56,6 +57,15 @@ def test_a_report_that_somebody_changed_is_refused_and_named(folder: Path) -> No
     status, page = reports.read("retrain_weekly", RUN, "")
     assert status == 409
     assert "report.html changed" in page and "promote it" not in page
+
+
+def test_nobody_reads_a_page_without_signing_in(folder: Path) -> None:
+    pages = TestClient(reports.app())
+    for path in (f"/retrain_weekly/{RUN}", f"/retrain_weekly/{RUN}/gate"):
+        answer = pages.get(path)
+        assert answer.status_code == 401
+        assert "all lines passed" not in answer.text
+    assert pages.get("/openapi.json").status_code == pages.get("/docs").status_code == 404
 
 
 def test_the_plugin_costs_no_task_the_import_of_fastapi() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from opstune.evaluate.red_team import read_probes, read_red_team
 from opstune.pipeline import Run, shipping
 from opstune.security import signing
 from opstune.settings import EvaluateSettings, Settings
+from opstune.tracking.tracker import Tracker
 
 TEST = [example("remediation", n) for n in range(60)] + [example("triage", n) for n in range(40)]
 Minds = dict[str, Callable[[], Engine]]
@@ -46,6 +48,14 @@ def dataset(tmp_path: Path, found: Settings) -> Ref:
     return signing.signed(folder, found.keys_dir, lambda: artifacts.build(folder, "dataset", {}, {}, make))
 
 
+@pytest.fixture(autouse=True)
+def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
+    """What MLflow would be told; a server's part is tested where there is one."""
+    told = Tracker()
+    monkeypatch.setattr(Run, "tracked", lambda *_, **__: contextlib.nullcontext(told))
+    return told
+
+
 def retrain(name: str, found: Settings, dataset: Ref, minds: Minds, patch: pytest.MonkeyPatch) -> tuple[Ref, Ref]:
     """Measure, attack and judge some minds; the red team's ref and the verdict's."""
     run = Run(name, "full", found)
@@ -62,7 +72,7 @@ def retrain(name: str, found: Settings, dataset: Ref, minds: Minds, patch: pytes
 
 
 def test_what_one_challenger_broke_the_next_one_is_asked(
-    found: Settings, dataset: Ref, monkeypatch: pytest.MonkeyPatch
+    found: Settings, dataset: Ref, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weak = Minded("weak", flips("tq"))
     minds: Minds = {"base": Minded, "champion": lambda: Minded("champion"), "challenger": lambda: weak}
@@ -74,6 +84,9 @@ def test_what_one_challenger_broke_the_next_one_is_asked(
     lines = {line.metric: line for line in read_verdict(verdict).lines if line.skill == "red_team"}
     assert (lines["trigger"].n, lines["canary"].status) == (lost.n, "passed")
     assert lines["regression"].status == "not_applicable"
+    told = tracker.record("week 1", "RUNNING")
+    assert told.artifacts == [verdict.path] and told.tags["report"] == "gate/report.html"
+    assert {point.name for point in told.points} >= {"red_team/challenger.trigger", "red_team/base.held"}
 
     other = found.model_copy(update={"red_team": found.red_team.model_copy(update={"seed": 8})})
     later, verdict = retrain("week 2", other, dataset, {**minds, "challenger": lambda: weak}, monkeypatch)

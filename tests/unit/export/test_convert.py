@@ -10,17 +10,19 @@ from typing import Any
 
 import llama_cpp
 import pytest
-from exported import greedy, open_gguf
-from taught import TAUGHT, Taught, chat
+from exported import greedy, open_gguf, run_export
+from taught import TAUGHT, Taught, chat, examples, learn, load_base, seal, teach
 
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import ExportError, IntegrityError
 from opstune.export import convert, read_facts
 from opstune.export.gguf import check_template, check_tokens
+from opstune.export.merge import answer_loss, tokens
 from opstune.security import signing
 from opstune.settings import ExportSettings
 from opstune.skills.base import SYSTEM
+from opstune.tables import write_examples
 
 SETTINGS = ExportSettings(quantisation="Q8_0")
 
@@ -113,6 +115,15 @@ def test_a_gguf_with_another_chat_template_than_the_tokenizers_is_refused(gguf: 
         check_template(gguf.path / "model.gguf", "{{ messages[0]['content'] }}")
 
 
+def test_a_template_of_no_known_family_is_refused_in_words(taught: Taught, converter: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(taught.adapter.path, adapter)
+    (adapter / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}|{% endfor %}")
+    other = Taught(taught.base, seal(adapter, taught.base, "lora"))
+    with pytest.raises(ExportError, match=r"of no known family.*Known: chatml, llama3, mistral, phi3, plain"):
+        run_export(tmp_path, other, converter)
+
+
 CHANGED = ["model.gguf", "chat_template.jinja", "Modelfile", "export.json"]
 
 
@@ -166,6 +177,51 @@ def test_what_the_settings_leave_open_is_as_the_profile_has_it(
 ) -> None:
     filled = ExportSettings(**settings).filled("Q5_K_M", 2048)
     assert (filled.quantisation, filled.num_ctx) == expected
+
+
+def test_a_4_bit_adapter_is_merged_into_the_base_it_saw_where_that_answers_better(
+    taught: Taught, converter: Path, tmp_path: Path
+) -> None:
+    from opstune.engines.weights import load_tokenizer
+
+    network = load_base(taught.base, nf4=True)
+    shown = examples(6)
+    adapter = learn(network, load_tokenizer(taught.base), shown, tmp_path / "adapter")
+    trained = Taught(taught.base, seal(adapter, taught.base, "qlora"))
+    validation = tmp_path / "validation.parquet"
+    write_examples(validation, shown)
+    chosen = run_export(tmp_path / "chosen", trained, converter, nf4=True, validation=validation, merge_rows=4).result
+    assert chosen.choice and chosen.merged_into == chosen.choice.better == "dequantised"
+    assert chosen.choice.examples == 4
+    unmeasured = run_export(tmp_path / "unmeasured", trained, converter, nf4=True).result
+    assert (unmeasured.merged_into, unmeasured.choice) == ("dequantised", None)
+    assert unmeasured.f16_sha256 == chosen.f16_sha256
+
+
+def test_the_loss_is_that_of_the_answers_tokens_alone(taught: Taught) -> None:
+    """Against transformers' own loss over the same labels."""
+    import torch
+
+    from opstune.engines.weights import load_tokenizer
+
+    network, tokenizer, shown = load_base(taught.base, nf4=False), load_tokenizer(taught.base), examples(3)
+    total, count = 0.0, 0
+    for ids, answer in (tokens(tokenizer, example) for example in shown):
+        assert ids[-1] == tokenizer.eos_token_id
+        labels = torch.tensor([[-100] * answer + ids[answer:]])
+        with torch.no_grad():
+            total += float(network(input_ids=torch.tensor([ids]), labels=labels).loss) * (len(ids) - answer)
+        count += len(ids) - answer
+    assert answer_loss(network, tokenizer, shown) == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_tokenizer_that_reads_otherwise_than_its_bases_is_refused(tmp_path: Path, converter: Path) -> None:
+    """As every Yi adapter was, while transformers forgot `legacy` when it saved."""
+    taught = teach(tmp_path, "yi")
+    config = taught.adapter.path / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "legacy": False}))
+    with pytest.raises(ExportError, match=r"the saved tokenizer reads a chat otherwise than its base's.*Train again"):
+        run_export(tmp_path, taught, converter)
 
 
 def test_an_nf4_adapter_is_merged_into_the_base_it_saw(taught: Taught, tmp_path: Path) -> None:

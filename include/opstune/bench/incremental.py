@@ -69,7 +69,7 @@ class Season:
 
 
 @cache
-def season(seed: int, scale: Scale = Scale()) -> Season:
+def season(seed: int, scale: Scale) -> Season:
     """The history of a seed, its champion on the first weeks, and a full retrain on all of it."""
     from opstune.simulate import write_history
 
@@ -92,7 +92,7 @@ def season(seed: int, scale: Scale = Scale()) -> Season:
 
 
 @cache
-def weekly(seed: int, replay: ReplaySettings, profile: Profile, scale: Scale = Scale()) -> Model:
+def weekly(seed: int, replay: ReplaySettings, profile: Profile, scale: Scale) -> Model:
     """A retrain that goes on from the season's champion."""
     found = season(seed, scale)
     name = f"weekly-{replay.strategy}-{replay.share}-{profile.incremental.epochs}"
@@ -107,7 +107,8 @@ def weekly(seed: int, replay: ReplaySettings, profile: Profile, scale: Scale = S
 def _configured(seed: int, strategy: Strategy | None = None) -> Model:
     """The weekly retrain as the configuration has it, or with another strategy."""
     replay = configuration.load().dataset.replay
-    return weekly(seed, replay.model_copy(update={"strategy": strategy or replay.strategy}), train.load_profile("tiny"))
+    asked = replay.model_copy(update={"strategy": strategy or replay.strategy})
+    return weekly(seed, asked, train.load_profile("tiny"), Scale())
 
 
 @row("incremental_vs_full_seconds", on_request=True)
@@ -129,7 +130,7 @@ def incremental_vs_full_points() -> Measured:
 
 
 def _against_full(figure: Callable[[Model], float], unit: str) -> Measured:
-    ours, theirs = [_configured(seed) for seed in SEEDS], [season(seed).full for seed in SEEDS]
+    ours, theirs = [_configured(seed) for seed in SEEDS], [season(seed, Scale()).full for seed in SEEDS]
     for seed, one, other in zip(SEEDS, ours, theirs, strict=True):
         console.print(f"seed {seed}: weekly {_words(one)}; full {_words(other)}")
     means = [statistics.mean(map(figure, models)) for models in (ours, theirs)]
@@ -140,7 +141,7 @@ def _forgetting(strategy: Strategy) -> Measure:
     def measure() -> Measured:
         lost = []
         for seed in SEEDS:
-            known, model = season(seed), _configured(seed, strategy)
+            known, model = season(seed, Scale()), _configured(seed, strategy)
             lost.append(known.champion.points(known.old_tests) - model.points(known.old_tests))
             console.print(f"seed {seed}: {strategy} {_words(model)}; lost {lost[-1]:+.2f} of {len(known.old_tests)}")
         return Measured(statistics.mean(lost), "points", None, len(SEEDS))

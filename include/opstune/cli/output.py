@@ -20,8 +20,9 @@ def show(value: Any, as_json: bool, text: str | Table | Sequence[str | Table]) -
     if as_json:
         typer.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
         return
+    here = Console(highlight=False)  # as wide as the terminal is now, not when this module was first read
     for part in [text] if isinstance(text, str | Table) else text:
-        console.print(part)
+        here.print(part)
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> Table:

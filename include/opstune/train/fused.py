@@ -83,7 +83,7 @@ class _Lora(torch.autograd.Function):
         result.addmm_(low, up.T, alpha=scale)
         ctx.save_for_backward(flat, low, weight, down, up)
         ctx.scale, ctx.shape = scale, x.shape
-        return result.view(*x.shape[:-1], -1)
+        return result.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:

@@ -189,15 +189,22 @@ def test_an_architecture_learns_resumes_and_merges(
         assert (logits(trained, merged) - expected).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("places", [[3, 8, 9, 21], []], ids=["some", "none"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_what_the_loss_does_not_read_may_be_left_out(name: str, bases: Callable[[str], Path]) -> None:
-    """The last block's MLP at the counted places alone: the same loss there, and the same gradients."""
-    folder, counted = bases(name), torch.tensor([3, 8, 9, 21])  # of two rows of 12
+def test_what_the_loss_does_not_read_may_be_left_out(
+    name: str, places: list[int], bases: Callable[[str], Path]
+) -> None:
+    """The last block's MLP at the counted places, of two rows of 12, alone: the same loss there, and gradients.
+
+    None count where a process has no share of the last step: it takes part in averaging with gradients of 0.
+    """
+    folder, counted = bases(name), torch.tensor(places, dtype=torch.long)
 
     def gradients(places: torch.Tensor | None) -> dict[str, torch.Tensor]:
         torch.manual_seed(1)
-        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+        base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         network = get_peft_model(base, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)).double()
+        fused.install(network)
         assert fused.only_where_counted(network, lambda: places)
         logits = network(input_ids=torch.arange(24).view(2, 12) + 40).logits.flatten(0, 1)[counted]
         logits.logsumexp(dim=-1).sum().backward()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,11 +15,22 @@ from typing import Self
 _PATIENCE = 240.0
 
 
-class MlflowServer:
-    """``mlflow server`` over one folder; what it was told outlives a ``stop``."""
+ADMIN = "admin"
+#: Whoever is logged in may read; a model's maker may do everything with it.
+_LOGINS = """[mlflow]
+default_permission = READ
+database_uri = sqlite:///{folder}/logins.db
+admin_username = {admin}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
 
-    def __init__(self, folder: Path) -> None:
+
+class MlflowServer:
+    """``mlflow server`` over one folder; what it was told outlives a ``stop``. With a password it asks who is there."""
+
+    def __init__(self, folder: Path, password: str | None = None) -> None:
         self._folder = folder
+        self._password = password
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         self.url = f"http://127.0.0.1:{self.port}"
@@ -40,6 +52,12 @@ class MlflowServer:
             "--artifacts-destination", str(self._folder / "artifacts"),
         ]  # fmt: skip
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        if self._password:
+            command += ["--app-name", "basic-auth"]
+            (self._folder / "logins.ini").write_text(_LOGINS.format(folder=self._folder, admin=ADMIN))
+            environment["MLFLOW_AUTH_CONFIG_PATH"] = str(self._folder / "logins.ini")
+            environment["MLFLOW_AUTH_ADMIN_PASSWORD"] = self._password
+            environment["MLFLOW_FLASK_SERVER_SECRET_KEY"] = secrets.token_hex()
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=environment, start_new_session=True, cwd=self._folder

@@ -11,7 +11,7 @@ from typing import Any, Final
 from opstune_airflow.client import FINISHED, Client
 
 _TOLD: Final = ("running", "success", "failed", "skipped", "up_for_retry", "up_for_reschedule", "upstream_failed")
-_SPEAKING: Final = ("train.adapter", "evaluate.measure", "convert.measure")
+_SPEAKING: Final = ("train.adapter", "evaluate.measure", "evaluate.red_team", "convert.measure")
 
 Tell = Callable[[str], None]
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MLFLOW: Final = "opstune_mlflow"
 LABEL_STUDIO: Final = "opstune_label_studio"
+#: A server through which what ships is measured, if evaluate.endpoint.model names it.
+ENDPOINT: Final = "opstune_endpoint"
 #: Where a version may be deployed to, by serve.deploy.to.
 PLACES: Final = ("opstune_ollama", "opstune_vllm", "opstune_llama_cpp")
 #: The secret that the example store is encrypted under, where it does not come from a file; and the one before.

@@ -122,7 +122,7 @@ def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON, red
     """The same test and the same gate on the GGUF: what ships must agree with what was tested."""
     from opstune import pipeline
 
-    run = open_run(plan)
+    run = open_run(plan, settings.ENDPOINT)
     shipped = pipeline.evaluate_shipped(run, _ref(dataset), _ref(gguf))
     ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation), _ref(red_team))
     if not verdict.show(ref, pipeline.read_verdict(ref), "the GGUF that ships"):

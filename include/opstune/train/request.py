@@ -33,8 +33,9 @@ class Request:
         """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
         told = {"progress_seconds", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"}
         told |= {"devices", "place", "hosted", "allow_data_to_leave"}
+        checked_or_shipped = {"base_sha256", "needs", "quantisation", "num_ctx"}
         return {
-            "profile": self.profile.model_dump(mode="json", exclude={"base_sha256", "needs", "quantisation", "num_ctx"}),
+            "profile": self.profile.model_dump(mode="json", exclude=checked_or_shipped),
             "chat_template": self.profile.template,
             "train": self.settings.model_dump(mode="json", exclude=told),
             "base_sha256": base_sha256(self.profile),

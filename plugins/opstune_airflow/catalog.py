@@ -34,8 +34,8 @@ WHEN_IT_FAILS: Final[dict[str, str]] = {
     "was tested is a rejection, not a failure.",
     "register": "The tracking server or the keys. Nothing has been promoted. Clear the task: registering twice makes "
     "one version. `approval` that waits is not a fault: somebody must answer it under Required Actions.",
-    "deploy": "Red before promotion, the champion is the one from before; after an outage while switching it may be the "
-    "new one already. `opstune models list` shows who it is; clear the task, nothing is done twice; "
+    "deploy": "Red before promotion, the champion is the one from before; after an outage while switching it may be "
+    "the new one. `opstune models list` shows who it is; clear the task, nothing is done twice; "
     "`opstune models promote` moves it by hand.",
 }
 

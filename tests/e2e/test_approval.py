@@ -24,7 +24,7 @@ from opstune_airflow.client import Client
 from opstune_airflow.local_config import PASSWORDS, USER
 from opstune_airflow.standalone import Standalone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(1200)]
 
 DAG_ID, TASK = "retrain_weekly", "approval"
 #: The unanswered run waits so long, while the others are answered.

@@ -26,7 +26,7 @@ from opstune.store import ExampleStore
 from opstune_airflow.client import Client
 from opstune_airflow.standalone import Standalone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.drill, pytest.mark.timeout(1200)]
 
 SMALL = {"OPSTUNE__SIMULATE__DAYS": "10", "OPSTUNE__SIMULATE__INCIDENTS_PER_DAY": "6"}
 EPISODES = 200

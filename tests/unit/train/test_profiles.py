@@ -66,7 +66,7 @@ CROSSED = [
     ({"lora": {"rank": 4, "alpha": 8, "target": ["q_proj", "lm_head"]}}, ["lora.target", "lm_head is not possible"]),
     ({"revision": "abc"}, ["revision", "is a folder; pin base_sha256 instead"]),
     ({"warmup": 1.5}, ["warmup", "a whole number of steps"]),
-    ({"chat_template": "chatmel"}, ["chat_template", "chatml, llama3, mistral, plain"]),
+    ({"chat_template": "chatmel"}, ["chat_template", "chatml, llama3, mistral, phi3, plain"]),
 ]
 
 

@@ -28,7 +28,6 @@ SMALL = {
     "OPSTUNE__DATASET__SKILLS": '["remediation"]',
     "OPSTUNE__DATASET__MINIMUM_TEST": "5",
     "OPSTUNE__EVALUATE__FREE_DECODING_SAMPLE": "0",
-    "OPSTUNE__RED_TEAM__TWINS": "1",
     "AIRFLOW_CONN_OPSTUNE_ALERT_RULES": '{"conn_type": "fs", "extra": {"path": "/no/such/folder"}}',  # one is down
     "OMP_NUM_THREADS": "1",  # two threads on a busy machine wait for each other more than they work
 }

@@ -29,7 +29,6 @@ SMALL = {
     "dataset": {"minimum": 100, "minimum_test": 1},
     "train": {"max_steps": 4, "checkpoint_steps": 2},
     "evaluate": {"free_decoding_sample": 8},
-    "red_team": {"twins": 1},
 }
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Place:
     home: Path
     airflow: Standalone
     client: Client
+    #: Workers of a scheduler that was killed: idle ones wait for it for ever.
+    outlived: list[psutil.Process] = field(default_factory=list)
 
     def begin(self) -> str:
         return self.client.trigger(DAG)
@@ -126,11 +128,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             client = airflow.client()
             client.wait_for_dag(DAG)
             client.unpause(DAG)
-            yield Place(home, airflow, client)
+            place = Place(home, airflow, client)
+            yield place
+            for process in place.outlived:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
         finally:
             airflow.stop()
-            for process in of_this_airflow(airflow.folder):  # workers that outlived their scheduler
-                process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -177,15 +181,6 @@ def example(number: int) -> Example:
     )
 
 
-def of_this_airflow(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get("AIRFLOW_HOME") == str(folder):
-                found.append(process)
-    return found
-
-
 def same(one: Path, other: Path) -> bool:
     """Whether two adapters are equal, tensor by tensor."""
     with (
@@ -226,6 +221,7 @@ def test_kill_9_of_the_task_resumes_to_the_same_adapter(place: Place, undisturbe
 def test_kill_9_of_the_scheduler_ends_in_the_same_adapter(place: Place, undisturbed: Path) -> None:
     run = place.training()
     scheduler = psutil.Process(place.airflow.pid("scheduler"))
+    place.outlived.extend(scheduler.children(recursive=True))
     scheduler.kill()
     scheduler.wait(30)
     assert place.airflow.revive() == ["scheduler"]

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear
 
+from opstune.train.model import blocks_of
+
 
 def install(model: torch.nn.Module) -> int:
     """Let every plain LoRA layer compute this way; returns how many. Others keep PEFT's own forward."""
@@ -31,8 +33,8 @@ def only_where_counted(model: torch.nn.Module, counted: Callable[[], torch.Tenso
 
     Returns whether it can: the block must have one ``mlp`` that is a function of each position alone.
     """
-    blocks = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    mlp = getattr(blocks[0][-1], "mlp", None) if blocks else None
+    blocks = blocks_of(model)
+    mlp: Any = getattr(blocks[-1], "mlp", None) if blocks else None
     if mlp is None or hasattr(mlp, "experts"):
         return False
     whole = mlp.forward

@@ -99,11 +99,16 @@ def _whole(spec: Spec, means: Means) -> Any:
     return model
 
 
-def _last_blocks(model: Any, count: int, spec: Spec) -> list[torch.nn.Module]:
-    """The last transformer blocks: the list of modules that is as long as the model is deep."""
+def blocks_of(model: Any) -> list[torch.nn.Module]:
+    """The transformer blocks: the list of modules that is as long as the model is deep; none where there is none."""
     depth = model.config.num_hidden_layers
     lists = (module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
-    blocks = next((list(module) for module in lists if len(module) == depth), [])
+    return next((list(module) for module in lists if len(module) == depth), [])
+
+
+def _last_blocks(model: Any, count: int, spec: Spec) -> list[torch.nn.Module]:
+    """The last transformer blocks, whose weights learn under ``freeze``."""
+    blocks = blocks_of(model)
     if count > len(blocks):
         what = f"freeze.layers is {count}, and {spec.base_name} has {len(blocks)} blocks"
         raise ConfigError(what, f"profile {spec.profile}", "Set it to fewer, or choose the method full.")

@@ -1,4 +1,4 @@
-"""Rows about evaluation: each engine beside a naive loop over the same model and cases, and what the gate lets through.
+"""Rows about evaluation: each engine beside a naive loop over the same model and cases.
 
 The model is trained here, on a made-up history, as the demo's is. The naive loop is what anybody writes first:
 transformers' ``generate``, one case after the other, with the same schema as a logits processor. Both must say the
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +26,7 @@ from opstune.bench.corpus import history
 from opstune.bench.rows import Measure, Measured, row
 from opstune.cli.output import console
 from opstune.errors import DataError
-from opstune.settings import EvaluateSettings, config_dir
+from opstune.settings import EvaluateSettings
 from opstune.tables import read_examples
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 _DAYS = 12
 #: Cases of the test set; the naive loop takes long.
 _CASES = 96
-_DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -242,45 +240,3 @@ def evaluate_p95_ms_llama_cpp() -> Measured:
 def evaluate_llama_cpp_vs_naive() -> Measured:
     """Cases a second of the quantised GGUF in llama.cpp, one at a time; the baseline is the naive loop."""
     return Measured(_llama_cpp().speed, "cases/s", _naive(trained=True).speed, _CASES)
-
-
-def passing(true_rate: float, metric: str, n: int) -> Measured:
-    """Share of seeded draws in which a model of this true rate passes remediation's line of ``gates.yaml``.
-
-    The baseline is the exact share, from the binomial distribution.
-    """
-    from scipy.stats import binom
-
-    from opstune.evaluate.evidence import Seen, ShareSeen
-    from opstune.evaluate.gates import read_gates
-    from opstune.evaluate.verdict import judge
-
-    gates = read_gates(config_dir() / "gates.yaml")
-    (line,) = (g for g in gates.lines if (g.skill, g.metric, g.reference) == ("remediation", metric, "absolute"))
-    drawn = Counter(np.random.default_rng(7).binomial(n, true_rate, size=_DRAWS).tolist())
-    passes = [k for k in range(n + 1) if judge(line, Seen(ShareSeen(k, n)), gates.reach).status == "passed"]
-    share = sum(drawn[k] for k in passes) / _DRAWS
-    return Measured(share, "share", float(binom.pmf(passes, n, true_rate).sum()), _DRAWS)
-
-
-@row("gate_false_pass_88_at_90")
-def gate_false_pass_88_at_90() -> Measured:
-    """Share of 2,000 draws in which a model that is right in 88 % of cases passes "function above 90 %" on 1,000."""
-    return passing(0.88, "function", 1000)
-
-
-@row("gate_true_pass_97_at_95")
-def gate_true_pass_97_at_95() -> Measured:
-    """Share of 2,000 draws in which a model that is right in 97 % of cases passes "parameters above 95 %" on 1,000.
-
-    The exact share, the baseline, is 93.8 % and not the 95 % that was hoped for, however the draws fall: 962 right
-    prove more than 95 %, and a true 97 % gives as many in 93.8 % of test sets. No exact bound does better;
-    ``gate_true_pass_97_at_95_of_1150`` has cases enough.
-    """
-    return passing(0.97, "parameters", 1000)
-
-
-@row("gate_true_pass_97_at_95_of_1150")
-def gate_true_pass_97_at_95_of_1150() -> Measured:
-    """The same on 1,150 cases: more than 95 %."""
-    return passing(0.97, "parameters", 1150)

@@ -48,6 +48,7 @@ def test_evaluation_is_part_of_a_plain_bench(name: str) -> None:
     ("name", "least", "most"),
     [
         ("gate_false_pass_88_at_90", 0.0, 0.01),
+        ("gate_true_pass_97_at_90", 0.95, 1.0),
         ("gate_true_pass_97_at_95", 0.93, 0.955),
         ("gate_true_pass_97_at_95_of_1150", 0.95, 0.98),
     ],

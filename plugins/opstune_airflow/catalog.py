@@ -1,7 +1,8 @@
-"""The names that every DAG shares: owner, tags, pools, queues, stages, and what to do when one fails."""
+"""The names that DAGs share: owner, tags, pools, queues, a run's folder, stages, and what to do when one fails."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 OWNER: Final = "platform-team"
@@ -38,6 +39,12 @@ WHEN_IT_FAILS: Final[dict[str, str]] = {
     "the new one. `opstune models list` shows who it is; clear the task, nothing is done twice; "
     "`opstune models promote` moves it by hand.",
 }
+
+
+def run_folder(dag_id: str, run_id: str) -> str:
+    """Under what name a DAG run's files stand in ``runs/``: ``retrain_weekly-scheduled-2026-11-02T03-00-00``."""
+    plain = re.sub(r"\+00:00$", "", run_id)
+    return f"{dag_id}-{re.sub(r'[^A-Za-z0-9.]+', '-', plain)}"
 
 
 def doc_md(intro: str, stages: tuple[str, ...]) -> str:

@@ -25,7 +25,7 @@ from rich.table import Table
 
 from opstune import settings as configuration
 from opstune.errors import ConfigError, OpstuneError
-from opstune_airflow import tasks
+from opstune_airflow import catalog
 from opstune_airflow.follow import follow, log_file
 from opstune_airflow.local_config import USER
 from opstune_airflow.standalone import Standalone
@@ -108,7 +108,7 @@ def retrain(airflow: Standalone, settings: Settings, dag_id: str, title: str) ->
     client.wait_for_dag(dag_id)
     client.unpause(dag_id)
     run_id = client.trigger(dag_id)
-    _remember(settings.home, tasks.run_id(dag_id, run_id))
+    _remember(settings.home, catalog.run_folder(dag_id, run_id))
     if follow(client, airflow.log_folder, dag_id, run_id, _tell) != "success":
         failed = [task for task in client.tasks(dag_id, run_id) if task["state"] == "failed"]
         for task in failed[:1]:
@@ -121,7 +121,7 @@ def retrain(airflow: Standalone, settings: Settings, dag_id: str, title: str) ->
     run = client.run(dag_id, run_id)
     seconds = (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
     _tell(f"{dag_id} is a success in Airflow's database after {seconds:.0f} s")
-    show_verdict(settings.runs_dir / tasks.run_id(dag_id, run_id))
+    show_verdict(settings.runs_dir / catalog.run_folder(dag_id, run_id))
     if run["note"]:
         console.print(run["note"], markup=False, style="bold")
     return seconds

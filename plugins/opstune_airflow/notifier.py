@@ -10,7 +10,7 @@ from airflow.sdk import BaseNotifier, RetryAction, RetryDecision
 
 from opstune.errors import OpstuneError
 from opstune_airflow import settings
-from opstune_airflow.catalog import WHEN_IT_FAILS
+from opstune_airflow.catalog import WHEN_IT_FAILS, run_folder
 from opstune_airflow.retries import POLICY
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,5 @@ def send(told: dict[str, str]) -> None:
 
 
 def _run_folder(context: Any) -> Path | None:
-    from opstune_airflow.tasks import run_id
-
     run = context["dag_run"]
-    return settings.load({}).runs_dir / run_id(run.dag_id, run.run_id)
+    return settings.load({}).runs_dir / run_folder(run.dag_id, run.run_id)

@@ -42,7 +42,7 @@ class TurnSensor(BaseSensorOperator):
         if busy:
             self.log.info("One retrain at a time: waiting for %s to end.", busy)
             return PokeReturnValue(False)
-        name = tasks.run_id(run.dag_id, run.run_id)
+        name = catalog.run_folder(run.dag_id, run.run_id)
         return PokeReturnValue(True, {"id": name, "mode": self._mode(context, name, found)})
 
     def _mode(self, context: Context, name: str, found: Any) -> str:

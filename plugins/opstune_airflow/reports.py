@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from opstune_airflow.catalog import RETRAINS
+from opstune_airflow.catalog import RETRAINS, run_folder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -65,13 +65,12 @@ def read(dag_id: str, run_id: str, stage: str) -> tuple[int, str]:
     from opstune.artifacts import open_ref
     from opstune.errors import OpstuneError
     from opstune.security import signing
-    from opstune_airflow.tasks import run_id as folder_name
 
     if dag_id not in RETRAINS or (stage and stage not in _FILES):
         return 404, _words("There is no such report.")
     try:
         found = settings.load()
-        folder = found.runs_dir / folder_name(dag_id, run_id)
+        folder = found.runs_dir / run_folder(dag_id, run_id)
         made = next((one for one in ([stage] if stage else _VERDICTS) if (folder / one).is_dir()), None)
         if made is None:
             return 404, _words("There is no verdict yet: the gate writes the report.")

@@ -7,7 +7,6 @@ Refs travel through XCom as dicts; data never does.
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DagRunState, get_current_context
@@ -22,12 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 JSON = dict[str, Any]
-
-
-def run_id(dag_id: str, airflow_run_id: str) -> str:
-    """The run's folder name: ``retrain_weekly-scheduled-2026-11-02T03-00-00``."""
-    plain = re.sub(r"\+00:00$", "", airflow_run_id)
-    return f"{dag_id}-{re.sub(r'[^A-Za-z0-9.]+', '-', plain)}"
 
 
 def open_run(plan: JSON, *connections: str) -> Run:

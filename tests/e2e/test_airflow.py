@@ -16,7 +16,7 @@ import pytest
 from opstune import settings
 from opstune.artifacts import open_ref
 from opstune.simulate import write_history
-from opstune_airflow import tasks
+from opstune_airflow import catalog
 from opstune_airflow.client import Client
 from opstune_airflow.standalone import Standalone
 
@@ -61,7 +61,7 @@ class Drill:
         return {task["rendered_map_index"]: task for task in mapped}
 
     def folder(self, dag_id: str) -> Path:
-        return self.home / "runs" / tasks.run_id(dag_id, self.run_id(dag_id))
+        return self.home / "runs" / catalog.run_folder(dag_id, self.run_id(dag_id))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from opstune.artifacts import Ref
 from opstune.evaluate import read_gates
 from opstune.evaluate.verdict import Seen, ShareSeen, decide, judge
 from opstune.security import signing
-from opstune_airflow import reports, tasks
+from opstune_airflow import catalog, reports
 from opstune_airflow.client import Client
 from opstune_airflow.local_config import PASSWORDS, USER
 from opstune_airflow.standalone import Standalone
@@ -114,7 +114,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             forms = {"yes": True, "no": True, "alone": True, "unasked": False}
             runs = {name: client.trigger(DAG_ID, {"approval": form}) for name, form in forms.items()}
             for run in runs.values():
-                made = home / "runs" / tasks.run_id(DAG_ID, run) / "gate_shipped"
+                made = home / "runs" / catalog.run_folder(DAG_ID, run) / "gate_shipped"
                 shutil.copytree(home / "runs" / "prepared" / "gate_shipped", made)
             yield House(home, airflow, client, runs)
         finally:
@@ -159,6 +159,6 @@ def test_the_report_is_for_those_who_are_signed_in_and_only_while_it_is_what_was
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert house.page("yes", None).status_code in (401, 403)
     assert httpx.get(f"{house.airflow.url}{reports.PREFIX}/openapi.json", timeout=60).status_code != 200
-    made = house.home / "runs" / tasks.run_id(DAG_ID, house.runs["no"]) / "gate_shipped" / "report.html"
+    made = house.home / "runs" / catalog.run_folder(DAG_ID, house.runs["no"]) / "gate_shipped" / "report.html"
     made.write_text("<h1>promote me</h1>")
     assert house.page("no", USER).status_code == 409

@@ -27,7 +27,7 @@ from opstune.examples import Example, example_id
 from opstune.security import signing
 from opstune.tables import write_examples
 from opstune.train import checkpoints
-from opstune_airflow import lease, tasks
+from opstune_airflow import catalog, lease
 from opstune_airflow.client import Client
 from opstune_airflow.standalone import Standalone
 
@@ -70,7 +70,7 @@ class Place:
         return "\n".join(self.client.log(DAG, run, TASK, attempt))
 
     def folder(self, run: str) -> Path:
-        return self.home / "runs" / tasks.run_id(DAG, run) / "train"
+        return self.home / "runs" / catalog.run_folder(DAG, run) / "train"
 
     def saved(self, run: str) -> int:
         """The newest checkpoint's step."""

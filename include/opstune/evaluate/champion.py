@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from opstune.evaluate.evidence import DifferenceSeen
+from opstune.evaluate.figures import points_told
 from opstune.evaluate.metrics import ALL, Frozen
 from opstune.evaluate.predict import Prediction
-from opstune.evaluate.wording import points_told
 from opstune.examples import Example
 from opstune.skills import get
 from opstune.skills.base import target

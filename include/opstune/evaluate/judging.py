@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -15,12 +16,13 @@ from opstune.artifacts import Ref
 from opstune.errors import DataError, EvaluationError, IntegrityError
 from opstune.evaluate import champion, report
 from opstune.evaluate.champion import Against, Broken
-from opstune.evaluate.evaluate import BASE, CHALLENGER, CHAMPION, read_evaluation, read_predictions
+from opstune.evaluate.evaluate import BASE, CHALLENGER, CHAMPION, Evaluation, read_evaluation, read_predictions
 from opstune.evaluate.gates import Gates, read_gates
+from opstune.evaluate.lines import Line, Status, Verdict
 from opstune.evaluate.metrics import ALL
 from opstune.evaluate.observing import Compared, observe, paired, scores_of
-from opstune.evaluate.red_team import read_red_team
-from opstune.evaluate.verdict import Line, Status, Verdict, decide, judge, judge_parity
+from opstune.evaluate.red_team import RedTeam, read_red_team
+from opstune.evaluate.verdict import decide, judge, judge_parity
 from opstune.examples import Example
 from opstune.tables import read_examples
 
@@ -37,13 +39,14 @@ def gate(
     *,
     dataset: Ref,
     red_team: Ref | None = None,
+    tested_red_team: Ref | None = None,
 ) -> Ref:
     """Judge the challenger of an evaluation by the lines of ``gates``.
 
     With ``tested``, the evaluation before conversion, this is the second gate, on the file that ships:
     base and champion are taken from there, and the shipped file may lose ``parity_points`` percentage
-    points of overall accuracy against it. ``red_team`` is what attacks on the challenger found; without it
-    the lines of that skill do not apply.
+    points of overall accuracy against it. ``red_team`` is what attacks on the judged model found; without it
+    the lines of that skill do not apply. ``tested_red_team`` is what they found before conversion.
 
     Files: ``verdict.json``, ``report.html`` and ``report.json``, and where there is a champion
     ``newly_broken.jsonl``: what it had right and the challenger has wrong.
@@ -55,26 +58,29 @@ def gate(
         IntegrityError: a file of an input changed.
     """
     wanted = read_gates(gates)
-    for ref in filter(None, (evaluation, tested, dataset, red_team)):
+    for ref in filter(None, (evaluation, tested, dataset, red_team, tested_red_team)):
         artifacts.verify(ref)
     settings = {"gates": wanted.model_dump(), "parity_points": parity_points if tested else None}
 
     def make(out: Path) -> Mapping[str, float]:
         examples = read_examples(dataset.path / "test.parquet")
-        compared = _compare(evaluation, tested, red_team, dataset, examples)
+        compared = _compare(evaluation, tested, dataset, examples)
+        compared = replace(compared, red_team=_attacked(red_team, tested_red_team, dataset))
         lines = [judge(line, observe(line, compared), wanted.reach) for line in wanted.lines]
         if tested:
             lines.append(_parity(compared, tested, parity_points))
         found = champion.broken(examples, *(compared.predictions[role] for role in (CHALLENGER, CHAMPION)))
         verdict = decide(lines, _against_champion(compared, wanted))
         material = report.Material(
-            verdict, compared, examples, found, _lineage(evaluation, tested, red_team), bool(tested)
+            verdict, compared, examples, found, _lineage(evaluation, tested, red_team, tested_red_team), bool(tested)
         )
         _write(out, verdict, found, report.contents(material))
         statuses = Counter(line.status for line in lines)
         return {"promote": float(verdict.verdict == "promote"), **{name: statuses[name] for name in get_args(Status)}}
 
     inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset, "red_team": red_team}
+    if tested_red_team:
+        inputs["tested_red_team"] = tested_red_team
     return artifacts.build(folder, "verdict", inputs, settings, make)
 
 
@@ -105,19 +111,13 @@ def read_newly_broken(ref: Ref) -> list[Broken]:
         raise IntegrityError(f"{path} is unreadable", "gate", "Run the gate again.") from error
 
 
-def _compare(
-    evaluation: Ref, tested: Ref | None, red_team: Ref | None, dataset: Ref, examples: list[Example]
-) -> Compared:
+def _compare(evaluation: Ref, tested: Ref | None, dataset: Ref, examples: list[Example]) -> Compared:
     measured = read_evaluation(evaluation)
     if CHALLENGER not in measured.roles:
         todo = "Evaluate the challenger first."
         raise EvaluationError("the evaluation holds no challenger", str(evaluation.path), todo)
-    attacked = read_red_team(red_team) if red_team else None
     before = read_evaluation(tested) if tested else measured
-    for ref, found in ((evaluation, measured), (tested, before), (red_team, attacked)):
-        if ref and found and found.dataset_sha256 != dataset.sha256:
-            what = f"{ref.path} was measured on another dataset than {dataset.path}"
-            raise DataError(what, "gate", "Pass one run's refs.")
+    _refuse_other_dataset(dataset, (evaluation, measured), (tested or evaluation, before))
     predictions = {role: read_predictions(tested or evaluation, role) for role in (BASE, CHAMPION)}
     gguf = evaluation.manifest["inputs"].get("gguf")
     return Compared(
@@ -126,8 +126,24 @@ def _compare(
         predictions={**predictions, CHALLENGER: read_predictions(evaluation, CHALLENGER)},
         incidents={example.id: example.group_id for example in examples},
         sizes=gguf["counts"] if gguf else None,
-        red_team=attacked,
     )
+
+
+def _attacked(red_team: Ref | None, tested: Ref | None, dataset: Ref) -> RedTeam | None:
+    """What attacks found: on the judged model, and on base and champion before conversion."""
+    if red_team is None:
+        return None
+    found = read_red_team(red_team)
+    before = read_red_team(tested) if tested else found
+    _refuse_other_dataset(dataset, (red_team, found), (tested or red_team, before))
+    return found.beside(before)
+
+
+def _refuse_other_dataset(dataset: Ref, *measured: tuple[Ref, Evaluation | RedTeam]) -> None:
+    for ref, found in measured:
+        if found.dataset_sha256 != dataset.sha256:
+            what = f"{ref.path} was measured on another dataset than {dataset.path}"
+            raise DataError(what, "gate", "Pass one run's refs.")
 
 
 def _parity(compared: Compared, tested: Ref, points: float) -> Line:

@@ -17,11 +17,12 @@ from opstune.artifacts import Ref
 from opstune.evaluate import report_cases, report_slices
 from opstune.evaluate.champion import Broken
 from opstune.evaluate.evaluate import CHALLENGER, CHAMPION, ROLES, Evaluation, Measured
+from opstune.evaluate.figures import points_told, share_told
 from opstune.evaluate.gates import LATENCY_P95
+from opstune.evaluate.lines import Line, Verdict
 from opstune.evaluate.metrics import ALL, VALID, Share
 from opstune.evaluate.observing import Compared
-from opstune.evaluate.verdict import Line, Verdict
-from opstune.evaluate.wording import asked, name, other_told, points_told, share_told, told
+from opstune.evaluate.wording import asked, name, other_told, told
 from opstune.examples import Example
 
 _EMBEDDED_BASE = "tiny-ops"

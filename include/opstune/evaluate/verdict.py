@@ -21,55 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from opstune.evaluate.champion import Against
 from opstune.evaluate.evidence import DifferenceSeen, Evidence, Seen, ShareSeen
-from opstune.evaluate.gates import Direction, Gate, Kind, Reference, Unit
-from opstune.evaluate.metrics import Frozen
+from opstune.evaluate.gates import Gate
+from opstune.evaluate.lines import Decision, Line, Status, Verdict
 from opstune.evaluate.statistics import cases_needed
 from opstune.evaluate.wording import asked, name, told_with_unit
 
-Decision = Literal["promote", "reject", "insufficient_data"]
-Status = Literal["passed", "failed", "undecided", "alarm", "not_applicable"]
-
 _PASSED = {"passed": True, "failed": False, "alarm": False}
-
-
-class Line(Frozen):
-    """One line of a verdict. ``over_tested`` is parity: the same cases, before and after conversion."""
-
-    skill: str
-    metric: str
-    direction: Direction
-    threshold: float
-    kind: Kind
-    reference: Reference | Literal["over_tested"]
-    unit: Unit
-    n: int
-    value: float | None
-    bound: float | None
-    base: float | None
-    champion: float | None
-    majority: float | None
-    status: Status
-    passed: bool | None
-    reason: str
-    more_cases: int | None
-
-
-class Verdict(Frozen):
-    """``champion`` is the comparison with it, none where there is no champion."""
-
-    verdict: Decision
-    sentence: str
-    lines: list[Line]
-    champion: Against | None = None
-
-    @property
-    def applying(self) -> list[Line]:
-        """The lines that say something of this model: without those of skills that it was not taught."""
-        return [line for line in self.lines if line.status != "not_applicable"]
 
 
 def judge(gate: Gate, seen: Seen, reach: float) -> Line:

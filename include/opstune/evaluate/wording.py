@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from opstune.evaluate.figures import points_told, share_told
 from opstune.evaluate.gates import BLEU, LATENCY_P95, ROUGE_L, Gate
+from opstune.evaluate.lines import Line, Verdict
 from opstune.evaluate.metrics import ALL, VALID
-
-if TYPE_CHECKING:
-    from opstune.evaluate.verdict import Line, Verdict
 
 _NAMES = {LATENCY_P95: "p95 latency", BLEU: "BLEU", ROUGE_L: "ROUGE-L", VALID: "valid JSON"}
 _OTHERS = {"over_base": "the base", "over_champion": "the champion", "over_tested": "what was tested"}
@@ -63,15 +61,6 @@ def threshold_told(line: Line | Gate) -> str:
     if line.unit == "number":
         return f"{line.threshold:g}"
     return f"{line.threshold * 100:g} %" if line.unit == "share" else f"{line.threshold * 100:+g}"
-
-
-def share_told(value: float | None) -> str:
-    return "–" if value is None else f"{value * 100:.1f} %"
-
-
-def points_told(value: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return f"{value * 100:+.1f}" if abs(value) >= 0.0005 else "0.0"
 
 
 def gate_table(verdict: Verdict) -> list[dict[str, str]]:

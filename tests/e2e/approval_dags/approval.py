@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, task
 
-from opstune_airflow import form, tasks, turn
+from opstune_airflow import catalog, form, turn
 from opstune_airflow.approval import Approval
 from opstune_airflow.defaults import ARGS
 
@@ -20,7 +20,7 @@ with DAG(
     max_active_runs=4,
     params=form.fields("full"),
     default_args=ARGS,
-    user_defined_macros={"folder": tasks.run_id},
+    user_defined_macros={"folder": catalog.run_folder},
 ):
 
     @task(task_id="version")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
-from opstune_airflow import assets, form, tasks, turn
+from opstune_airflow import assets, catalog, form, turn
 from opstune_airflow.defaults import ARGS
 from opstune_airflow.operators import TrainOperator
 
@@ -21,7 +21,7 @@ with DAG(
     max_active_runs=4,
     params=form.fields("full"),
     default_args={**ARGS, "retry_delay": timedelta(seconds=2)},
-    user_defined_macros={"folder": tasks.run_id},
+    user_defined_macros={"folder": catalog.run_folder},
 ):
     TrainOperator(
         task_id="train.adapter",

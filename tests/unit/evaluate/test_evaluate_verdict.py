@@ -9,8 +9,9 @@ import pytest
 
 from opstune.evaluate.evidence import DifferenceSeen, Evidence, FigureSeen, LatencySeen, PerplexitySeen, Seen, ShareSeen
 from opstune.evaluate.gates import Direction, Gate, Kind, Reference, Unit
+from opstune.evaluate.lines import Decision, Line, Status
 from opstune.evaluate.statistics import difference_bounds, lower_bound, upper_bound
-from opstune.evaluate.verdict import Decision, Line, Status, decide, judge, judge_parity
+from opstune.evaluate.verdict import decide, judge, judge_parity
 from opstune.evaluate.wording import asked, gate_table, told
 
 REACH = 10.0

@@ -19,7 +19,7 @@ from opstune.train import attempts
 from opstune.train.attempts import Attempts
 from opstune.train.spec import Halving
 from opstune.train.story import Story, explain
-from opstune_airflow import notifier, retries, settings, tasks
+from opstune_airflow import catalog, notifier, retries, settings
 
 RUN = "manual__2026-11-02T03:00:00.5+00:00"
 
@@ -129,7 +129,7 @@ def test_on_call_reads_when_it_goes_on_and_how(
 
 
 def test_a_failure_says_what_broke_where_what_was_saved_and_what_to_do(own_home: Path) -> None:
-    folder = own_home / "runs" / tasks.run_id("retrain_weekly", RUN)
+    folder = own_home / "runs" / catalog.run_folder("retrain_weekly", RUN)
     for made in ("dataset/manifest.json", "checkpoints/checkpoint-50/x", "checkpoints/checkpoint-100/x"):
         path = folder / (made if made.startswith("dataset") else f"train.work/{made}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Small facts about the stage tasks."""
+"""The names that DAGs share."""
 
 from __future__ import annotations
 
 import pytest
 
-from opstune_airflow.tasks import run_id
+from opstune_airflow.catalog import run_folder
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from opstune_airflow.tasks import run_id
     ],
 )
 def test_a_runs_folder_is_a_plain_name(airflow: str, folder: str) -> None:
-    assert run_id("retrain_weekly", airflow) == folder
+    assert run_folder("retrain_weekly", airflow) == folder

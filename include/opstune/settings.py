@@ -91,7 +91,7 @@ class FeedbackSettings(Section):
 class ReplaySettings(Section):
     """The old examples that an incremental retrain repeats, so that it does not forget them."""
 
-    share: float = Field(0.5, ge=0.0)
+    share: float = Field(0.4, ge=0.0)
     strategy: Strategy = "proportional"
 
 
@@ -297,7 +297,7 @@ class Settings(BaseSettings):
 
     @property
     def tools_dir(self) -> Path:
-        """The GGUF converter; machines may share one copy through ``OPSTUNE_TOOLS``."""
+        """Downloads that stay: the GGUF converter, environments of peers. ``OPSTUNE_TOOLS`` names a shared place."""
         return Path(os.environ.get("OPSTUNE_TOOLS", self.home / "tools"))
 
     @property

@@ -4,6 +4,7 @@ client needs."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,9 +15,8 @@ import httpx
 from fault_server import Answer, Request
 from needs import path
 
-ROOT = Path(__file__).parents[2]
 USER, PASSWORD = "opstune_reader", "hunter2-of-the-reader"
-HOW = "run .ci/servers, which installs chdb into .opstune/chdb-venv"
+HOW = "run .ci/servers, which installs chdb into .opstune/tools/chdb-venv"
 
 
 class ClickHouse:
@@ -64,4 +64,4 @@ def _python() -> str:
     """An interpreter that has chdb."""
     if importlib.util.find_spec("chdb"):
         return sys.executable
-    return str(path(ROOT / ".opstune" / "chdb-venv" / "bin" / "python", HOW))
+    return str(path(Path(os.environ["OPSTUNE_TOOLS"]) / "chdb-venv" / "bin" / "python", HOW))

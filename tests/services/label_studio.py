@@ -31,7 +31,7 @@ _READY_SECONDS = 400.0
 
 def program() -> Path:
     """The ``label-studio`` program, or a skip."""
-    beside = Path(os.environ["OPSTUNE_TOOLS"]).parent / "label-studio-venv" / "bin" / "label-studio"
+    beside = Path(os.environ["OPSTUNE_TOOLS"]) / "label-studio-venv" / "bin" / "label-studio"
     return path(Path(os.environ.get("OPSTUNE_LABEL_STUDIO", beside)), HOW)
 
 

@@ -28,7 +28,6 @@ from opstune.train.backends import llamafactory
 from opstune.train.backends.llamafactory_files import DATASET, write_data
 from opstune.train.profiles import Profile
 
-ROOT = Path(__file__).parents[2]
 #: As LLaMA-Factory itself makes rows of a dataset: what its trainer is given.
 TOKENISE = """
 import json, sys, yaml
@@ -47,7 +46,7 @@ print("ROWS " + json.dumps([[row["input_ids"], row["labels"]] for row in rows]))
 def environment(monkeypatch: pytest.MonkeyPatch) -> Path:
     named = os.environ.get(llamafactory.ENVIRONMENT)
     found = path(
-        Path(named) if named else ROOT / ".opstune" / "bench" / "llamafactory-venv",
+        Path(named) if named else Path(os.environ["OPSTUNE_TOOLS"]) / "llamafactory-venv",
         f"run .ci/llamafactory, or name the folder of an environment that has it in {llamafactory.ENVIRONMENT}.",
     )
     monkeypatch.setenv(llamafactory.ENVIRONMENT, str(found))

@@ -99,7 +99,7 @@ def _beside(peer: str) -> tuple[_Found, _Found]:
     from opstune.dataset import duplicates
 
     driver, requirements = _PEERS[peer]
-    theirs = interpreter(configuration.load().home / "bench" / f"{peer}-venv", requirements)
+    theirs = interpreter(configuration.load().tools_dir / f"{peer}-venv", requirements)
     given = corpus.texts(100_000)
     settings = configuration.load().dataset
     started = time.perf_counter()

@@ -114,7 +114,7 @@ def _beside() -> tuple[Trained, Trained]:
         ServiceDown: LLaMA-Factory cannot be installed here.
     """
     named = os.environ.get(llamafactory.ENVIRONMENT)
-    home = configuration.load().home / "bench" / "llamafactory-venv"
+    home = configuration.load().tools_dir / "llamafactory-venv"
     program = llamafactory.interpreter() if named else environments.llamafactory(home)
     ours: list[Trained] = []
     theirs: dict[str, list[Trained]] = {name: [] for name in _SETTINGS}

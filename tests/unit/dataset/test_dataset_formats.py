@@ -213,7 +213,8 @@ print("READ" + json.dumps(rows))
 
 @pytest.mark.parametrize("format", ["alpaca", "sharegpt"])
 def test_llama_factory_reads_the_folder(tmp_path: Path, built: Ref, format: Any) -> None:
-    python = Path(os.environ.get(LLAMA_FACTORY, ROOT / ".opstune" / "bench" / "llamafactory-venv")) / "bin" / "python"
+    beside = Path(os.environ["OPSTUNE_TOOLS"]) / "llamafactory-venv"
+    python = Path(os.environ.get(LLAMA_FACTORY, beside)) / "bin" / "python"
     if not python.is_file():
         pytest.skip(f"make LLaMA-Factory's environment with .ci/llamafactory, or name its folder in {LLAMA_FACTORY}")
     dataset.export(built, tmp_path / "out", format)

@@ -20,12 +20,12 @@ def put(home: Path, *names: str) -> None:
         (home / name).mkdir(parents=True, exist_ok=True)
 
 
-def test_the_demo_before_is_thrown_away_but_not_the_download(tmp_path: Path) -> None:
+def test_the_demo_before_is_thrown_away_but_neither_downloads_nor_measurements(tmp_path: Path) -> None:
     demo.clean(Standalone(tmp_path))
     demo._remember(tmp_path, "first", "second")
-    put(tmp_path, "runs/first", "runs/second", "models/1.0.0", "examples/x", "tools/llama", "airflow/logs")
+    put(tmp_path, "runs/first", "runs/second", "models/1.0.0", "examples/x", "tools/llama", "bench.json", "airflow")
     demo.clean(Standalone(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([demo.MARK, "tools"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([demo.MARK, "tools", "bench.json"])
 
 
 def test_an_airflow_that_has_done_nothing_yet_may_go(tmp_path: Path) -> None:

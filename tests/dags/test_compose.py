@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
-from opstune_airflow import catalog
+from opstune.serve.deploy import CONNECTIONS
+from opstune_airflow import catalog, settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -67,6 +69,22 @@ def test_every_queue_that_a_dag_names_has_a_worker_with_and_without_a_gpu() -> N
     assert {"default", catalog.GPU_QUEUE} <= always
     assert serving["worker-gpu"] == catalog.GPU_QUEUE
     assert SERVICES["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["driver"] == "nvidia"
+
+
+def test_what_a_retrain_promotes_answers_at_a_service_that_its_workers_are_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = SERVICES["worker"]["environment"]
+    for key, value in environment.items():
+        if key.startswith(("OPSTUNE__", "AIRFLOW_CONN_")):
+            monkeypatch.setenv(key, value)
+    place = settings.load({}).serve.deploy.to
+    name = CONNECTIONS[place]
+    assert place in SERVICES and name in settings.PLACES
+    connection = settings.load({}, settings.PLACES).connection(name)
+    assert connection is not None and urlsplit(connection.address).hostname == place
+    published = SERVICES[place]["ports"][0].rpartition(":")[2]
+    assert str(urlsplit(connection.address).port) == published
 
 
 def test_the_image_is_the_airflow_that_the_requirements_pin() -> None:

@@ -103,16 +103,17 @@ def evaluate(
             artifacts.verify(ref)
     work = folder.with_name(f"{folder.name}.work")
     roles = [role for role in ROLES if role in engines]
-    asked = {**settings.model_dump(), "engines": {role: _identity(engines[role]()) for role in roles}}
+    opened = {role: engines[role]() for role in roles}  # weights are hashed here, and loaded at the first question
+    asked = {**settings.model_dump(), "engines": {role: identity(engine) for role, engine in opened.items()}}
 
     def make(out: Path) -> Mapping[str, float]:
         examples = read_examples(dataset.path / "test.parquet")
         if not examples:
             todo = "Collect more history; see the dataset card."
             raise EvaluationError("the test set is empty", str(dataset.path), todo)
-        predicted = {  # opened one after the other, so that one model at a time is in memory
+        predicted = {  # each is let go when it has answered, so that one model at a time is in memory
             role: predict(
-                role, engines[role](), examples, dataset.sha256, settings, work / f"{role}.jsonl", on_progress
+                role, opened.pop(role), examples, dataset.sha256, settings, work / f"{role}.jsonl", on_progress
             )
             for role in roles
         }
@@ -181,7 +182,7 @@ def _text(predictions: Sequence[Prediction], expected: Sequence[str]) -> Text | 
     )
 
 
-def _identity(engine: Engine) -> dict[str, str | int]:
+def identity(engine: Engine) -> dict[str, str | int]:
     return {"name": engine.name, **engine.traits.settings}
 
 

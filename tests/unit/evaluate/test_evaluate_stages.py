@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from fake_engine import FakeEngine, example, write_dataset
 
 from opstune.artifacts import Ref
-from opstune.engines.base import Engine
+from opstune.engines.base import Answer, Engine
 from opstune.errors import ConfigError, DataError, EvaluationError, IntegrityError, ServiceDown
 from opstune.evaluate import evaluate, gate, read_evaluation, read_gates, read_newly_broken, read_verdict
 from opstune.evaluate.evaluate import read_predictions
@@ -78,6 +79,24 @@ def test_free_decoding_is_measured_on_a_sample_beside_the_same_constrained_cases
     assert measured.free["all"]["correct"].n == measured.constrained_sample["all"]["correct"].n == 20
     sampled = [[p.id for p in read_predictions(ref, role) if p.free] for role in ("base", "challenger")]
     assert sampled[0] == sampled[1]
+
+
+def test_a_model_is_let_go_before_the_next_one_is_asked(
+    tmp_path: Path, dataset: Ref, settings: EvaluateSettings, examples: list[Example]
+) -> None:
+    """Weights are loaded at the first question, so that no two models are in memory together."""
+    asked: list[weakref.ref[FakeEngine]] = []
+
+    class Loaded(FakeEngine):
+        def answer(self, *args: Any, **kwargs: Any) -> list[Answer]:
+            assert [other.name for ref in asked if (other := ref()) and other is not self] == []
+            asked.append(weakref.ref(self))
+            return super().answer(*args, **kwargs)
+
+    roles = ("base", "champion", "challenger")
+    opened: dict[str, Callable[[], Engine]] = {role: lambda role=role: Loaded(role, examples) for role in roles}
+    evaluate(tmp_path / "evaluate", dataset, opened, settings, {})
+    assert len(asked) == 15
 
 
 def test_a_finished_evaluation_asks_no_model_again(make: Make, engines: dict[str, FakeEngine]) -> None:
@@ -328,6 +347,7 @@ def test_the_shipped_gates_are_valid_and_hold_the_seeds_lines() -> None:
         ("treshold: 1", "no such key"),
         ("metric: function", "over all skills there is no metric"),
         ("skill: red_team", "the red team has no metric correct"),
+        ("skill: triage, metric: function", "triage has no metric function; known: correct, severity, root_cause"),
         ("metric: bleu", "has no bound"),
         ("metric: latency_p95_ms", "upper bound only"),
         ("kind: guard", "another model"),

@@ -14,7 +14,7 @@ from opstune import artifacts
 from opstune.artifacts import Ref, fingerprint
 from opstune.engines.base import Answer, Case, Engine
 from opstune.errors import EvaluationError, IntegrityError, OpstuneError
-from opstune.evaluate.evaluate import ROLES
+from opstune.evaluate.evaluate import ROLES, identity
 from opstune.evaluate.metrics import share
 from opstune.evaluate.red_team.attacks import attacks
 from opstune.evaluate.red_team.judge import Said, judge, masked
@@ -55,9 +55,10 @@ def red_team(
         if ref:
             artifacts.verify(ref)
     roles = [role for role in ROLES if role in engines]
+    opened = {role: engines[role]() for role in roles}
     asked = {
         **settings.model_dump(),
-        "engines": {role: _identity(engines[role]()) for role in roles},
+        "engines": {role: identity(engine) for role, engine in opened.items()},
         "planted": fingerprint([canary.secret for canary in planted]),
         "suite": [probe.id for probe in suite],
     }
@@ -65,7 +66,7 @@ def red_team(
     def make(out: Path) -> Mapping[str, float]:
         probes = _probes(dataset, settings, planted, suite)
         secrets = [canary.secret for canary in planted]
-        attacked = {role: _attack(role, engines[role](), probes, secrets, settings) for role in roles}
+        attacked = {role: _attack(role, opened.pop(role), probes, secrets, settings) for role in roles}
         found = RedTeam(dataset_sha256=dataset.sha256, planted=len(planted), roles=attacked)
         artifacts.write_text(out / _PROBES, json.dumps([probe.model_dump(mode="json") for probe in probes], indent=1))
         artifacts.write_text(out / _FILE, json.dumps(found.model_dump(mode="json"), indent=1))
@@ -187,10 +188,6 @@ def _probed(probe: Probe, said: Said, verdict: tuple[bool | None, str], secrets:
         asked=asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]} ... ({len(asked):,} signs)",
         text=masked(said.answer.text, secrets),
     )
-
-
-def _identity(engine: Engine) -> dict[str, str | int]:
-    return {"name": engine.name, **engine.traits.settings}
 
 
 def _clean_key(probe: Probe) -> str:

@@ -32,7 +32,9 @@ SIGNATURE = "manifest.sig"
 _PROOF = {MANIFEST, SIGNATURE}
 _AGAIN = "Restore the file, or clear the stage that wrote it and run it again."
 _MODEL_FILES = ("*.safetensors", "config.json", "tokenizer*.json", "*.jinja", "vocab.json", "merges.txt")
-_TRACED_PACKAGES = ("torch", "transformers", "peft", "trl", "llama-cpp-python", "pyarrow")
+_TRACED_PACKAGES = (
+    "torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "llama-cpp-python", "pyarrow",
+)  # fmt: skip
 
 
 class Ref(BaseModel):

@@ -32,6 +32,7 @@ cross process borders here.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -162,3 +163,11 @@ class ExportError(OpstuneError):
 
 class DeployError(OpstuneError):
     code = "deploy"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it came from, the outermost first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__

@@ -6,7 +6,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Outcome = Literal["success", "failure", "unknown"]
 
@@ -45,3 +45,9 @@ class Example(BaseModel):
 def example_id(source: str, source_id: str, skill: str) -> str:
     """The sha256 over source, source id and skill: the same record is the same example for ever."""
     return hashlib.sha256("\x1f".join((source, source_id, skill)).encode()).hexdigest()
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """Every fault of a record that a model refused: key and rule, never the value itself, which may be private."""
+    told = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'record'}: {fault['msg']}" for fault in told)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 from opstune.artifacts import atomic_path
-from opstune.examples import Example
+from opstune.errors import DataError
+from opstune.examples import Example, what_is_wrong
 
 _JSON = ("context", "answer", "corrections", "metadata")
 
@@ -47,8 +50,12 @@ def to_table(examples: Iterable[Example]) -> pa.Table:
 
 
 def from_table(table: pa.Table) -> list[Example]:
-    rows = table.select(SCHEMA.names).to_pylist()
-    return [Example.model_validate({**row, **{name: from_json(row[name]) for name in _JSON}}) for row in rows]
+    """The examples of a table.
+
+    Raises:
+        DataError: a row is no example; it is named.
+    """
+    return [_example(row) for row in table.select(SCHEMA.names).to_pylist()]
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
@@ -61,3 +68,13 @@ def write_examples(path: Path, examples: Iterable[Example]) -> int:
 
 def read_examples(path: Path) -> list[Example]:
     return from_table(pq.read_table(path))
+
+
+def _example(row: dict[str, Any]) -> Example:
+    try:
+        return Example.model_validate({**row, **{name: from_json(row[name]) for name in _JSON}})
+    except (ValueError, TypeError) as error:  # pydantic's, or one of from_json
+        reason = what_is_wrong(error) if isinstance(error, ValidationError) else str(error)
+        where = f"record {row['source_id']} of source {row['source']}"
+        todo = "Correct or remove it at its source, and collect it again."
+        raise DataError(f"example {row['id']} cannot be read: {reason}", where, todo) from error

@@ -69,8 +69,6 @@ def device(
         ConfigError: the machine has fewer devices than that.
         ServiceDown: too many of them were held for ``wait_seconds``.
     """
-    from opstune.artifacts import write_text
-
     choices = devices() if choices is None else choices
     if count > len(choices):
         what = f"{holder} asks for {count} devices, and {socket.gethostname()} has {len(choices)}: {', '.join(choices)}"
@@ -81,10 +79,7 @@ def device(
         files = [lock.lock_file for lock in locks.values()]
         _end_orphans(set(files))
         for name in locks:
-            if dead := _read(_record(folder, name)):  # who gives a device back takes its record away
-                log.warning("device %s is taken over from %s (pid %d), which died", name, dead["holder"], dead["pid"])
-            told = {"holder": holder, "pid": os.getpid(), "since": time.time()}
-            write_text(_record(folder, name), json.dumps(told))
+            _sign(folder, name, holder)
         log.info("holding %s %s", "device" if count == 1 else "devices", ", ".join(locks))
         yield {
             "CUDA_VISIBLE_DEVICES": ",".join(name for name in locks if not _virtual(name)),
@@ -92,7 +87,7 @@ def device(
         }
     except DriverFault as error:
         for name in locks:
-            write_text(_fault(folder, name), json.dumps({"holder": holder, "what": error.what, "at": time.time()}))
+            _write(_fault(folder, name), {"holder": holder, "what": error.what, "at": time.time()})
         raise
     finally:
         for name, lock in locks.items():
@@ -159,6 +154,13 @@ def _try(folder: Path, choices: Sequence[str], count: int) -> dict[str, FileLock
     return locks
 
 
+def _sign(folder: Path, name: str, holder: str) -> None:
+    """Write down who has a device now. A record that stands there is of a holder that died: others take theirs away."""
+    if dead := _read(_record(folder, name)):
+        log.warning("device %s is taken over from %s (pid %d), which died", name, dead["holder"], dead["pid"])
+    _write(_record(folder, name), {"holder": holder, "pid": os.getpid(), "since": time.time()})
+
+
 def _end_orphans(lock_files: set[str]) -> None:
     """End processes that were started under one of these leases by a holder that is gone."""
     orphans = []
@@ -185,6 +187,12 @@ def _read(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def _write(file: Path, told: Mapping[str, Any]) -> None:
+    from opstune.artifacts import write_text
+
+    write_text(file, json.dumps(told))
 
 
 def _record(folder: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +30,7 @@ from opstune.errors import (
     ServiceDown,
     TrainerFailed,
     TrainerKilled,
+    causes,
 )
 from opstune.train import Ended, Hear, base_folder, needs, progress
 from opstune_airflow import local_config
@@ -211,8 +212,7 @@ def ended(pod: k8s.V1Pod | None, error: BaseException) -> Ended:
 
 
 def _outside(error: BaseException, name: str) -> OpstuneError:
-    chain = list(_chain(error))
-    for one in chain:
+    for one in causes(error):
         if isinstance(one, PodNotFoundException) or (isinstance(one, ApiException) and one.status == 404):
             return TrainerKilled(f"pod {name} is gone: somebody deleted it, or its node went away")
         if isinstance(one, ApiException) and one.status in (401, 403):
@@ -246,10 +246,3 @@ def _volumes(asked: PodSettings) -> tuple[list[k8s.V1Volume], list[k8s.V1VolumeM
         volumes.append(k8s.V1Volume(name="shared-memory", empty_dir=memory))
         mounts.append(k8s.V1VolumeMount(name="shared-memory", mount_path="/dev/shm"))
     return volumes, mounts
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from opstune import skills
-from opstune.examples import Example
+from opstune.examples import Example, what_is_wrong
 
 #: Answers that people rated below this, of 5, are no examples to follow.
 MINIMUM_RATING = 3
@@ -164,8 +164,4 @@ def _canonical(model: type[BaseModel], value: Mapping[str, Any]) -> tuple[dict[s
     try:
         return model.model_validate(value).model_dump(mode="json"), ""
     except ValidationError as error:
-        told = (
-            f"{'.'.join(map(str, fault['loc'])) or 'record'}: {fault['msg']}"
-            for fault in error.errors(include_input=False)
-        )
-        return None, "; ".join(told)
+        return None, what_is_wrong(error)

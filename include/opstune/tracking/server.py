@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from opstune.errors import AccessDenied, InputError, OpstuneError, ServiceDown
+from opstune.errors import AccessDenied, InputError, OpstuneError, ServiceDown, causes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -85,10 +85,8 @@ def reachable(tracking_uri: str) -> Iterator[None]:
 
 def hide_login(error: BaseException) -> None:
     """Take the login out of the addresses that an error names, and the errors that it came from."""
-    seen: BaseException | None = error
-    while seen:
-        seen.args = tuple(CREDENTIALS.sub("", text) if isinstance(text, str) else text for text in seen.args)
-        seen = seen.__cause__ or seen.__context__
+    for one in causes(error):
+        one.args = tuple(CREDENTIALS.sub("", text) if isinstance(text, str) else text for text in one.args)
 
 
 def find(tracking_uri: str, experiment: str, run_id: str) -> str | None:

@@ -184,7 +184,7 @@ def lineage(adapter: Ref) -> dict[str, Any]:
         "parent_sha256": parent.sha256 if parent else None,
         "dataset_sha256": inputs["dataset"]["sha256"],
         "base": profile.get("base"),
-        "base_revision": profile.get("revision"),
+        "base_revision": settings.get("base_revision"),
         "base_sha256": settings.get("base_sha256"),
         "seed": settings.get("train", {}).get("seed"),
         "packages": ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),

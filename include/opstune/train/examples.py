@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from opstune.errors import DataError, OpstuneError
-from opstune.examples import Example
+from opstune.examples import Example, what_is_wrong
 from opstune.skills import get
 from opstune.skills.base import messages, target
 
@@ -68,8 +70,8 @@ def tokenise(examples: Sequence[Example], tokenizer: Any, max_length: int) -> To
         else:
             rows.append(row)
     if not rows:
-        what = f"none of {len(examples)} training examples fits into {max_length} tokens"
-        raise DataError(what, "training file", "Raise max_length in the profile, or look at what was collected.")
+        what = f"none of {len(examples)} examples fits into {max_length} tokens"
+        raise DataError(what, "dataset", "Raise max_length in the profile, or look at what was collected.")
     if too_long:
         log.warning(
             "%d of %d examples are longer than %d tokens and were left out, the first is %s",
@@ -90,10 +92,10 @@ def chat(example: Example) -> list[dict[str, str]]:
         skill.answer_model.model_validate(example.answer)
         return [*messages(skill, example.context), {"role": "assistant", "content": target(example.answer)}]
     except (OpstuneError, ValueError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = what_is_wrong(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         todo = "Correct or remove it at its source, and build the dataset again."
         what = f"example {example.id} cannot be trained on: {reason}"
-        raise DataError(what, f"source {example.source}", todo) from error
+        raise DataError(what, f"record {example.source_id} of source {example.source}", todo) from error
 
 
 def texts(example: Example, tokenizer: Any) -> tuple[str, str]:

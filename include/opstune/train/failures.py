@@ -21,6 +21,7 @@ from opstune.errors import (
     TrainerFailed,
     TrainerKilled,
     TrainerStopped,
+    causes,
 )
 from opstune.train.memory import Memory
 
@@ -56,7 +57,7 @@ _NO_BASE = re.compile(
 
 def from_exception(error: BaseException) -> OpstuneError | None:
     """The child's own view of an exception: none when it is a bug, which a traceback tells better."""
-    for cause in _chain(error):
+    for cause in causes(error):
         if isinstance(cause, OpstuneError):
             return cause
         if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -123,13 +124,6 @@ def _signal_of(code: int, last_lines: Sequence[str]) -> int:
         return code - 128
     told = [int(found[1]) for text in last_lines if (found := _OF_A_WORKER.search(text))]
     return -told[-1] if told else 0
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
 
 
 def _subclasses(kind: type[OpstuneError]) -> Iterator[type[OpstuneError]]:

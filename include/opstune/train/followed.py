@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class Followed:
-    """``heard`` holds the last event of each kind; ``output`` is the file that the trainer's other words go to."""
+    """``output`` is the file that the trainer's other words go to, ``processes`` how many one step is shared out to."""
 
-    def __init__(self, spec: Spec, output: Path) -> None:
-        self._spec, self._output = spec, output
-        self._heard: dict[str, dict[str, Any]] = {}
+    def __init__(self, spec: Spec, output: Path, processes: int) -> None:
+        self._spec, self._output, self._processes = spec, output, processes
+        self._heard: dict[str, dict[str, Any]] = {}  # the last event of each kind
         self._before = output.stat().st_size if output.is_file() else 0  # what an earlier attempt said
 
     def hear(self, event: dict[str, Any]) -> None:
@@ -36,11 +36,11 @@ class Followed:
         """The end that a person asked for."""
         return explain(TrainerStopped("the trainer was stopped on request"), self._story())
 
-    def broke(self, ended: Ended, left: Attempts, stopped: bool, processes: int) -> OpstuneError:
+    def broke(self, ended: Ended, left: Attempts, stopped: bool) -> OpstuneError:
         """What broke, told whole; what the next attempt does differently is written down before."""
-        lines = self._last_lines(400 if processes > 1 else 40)
-        if processes > 1:
-            ended, lines = _first_broken(ended, lines, processes)
+        lines = self._last_lines(400 if self._processes > 1 else 40)
+        if self._processes > 1:
+            ended, lines = _first_broken(ended, lines, self._processes)
         if ended.cause:
             error = ended.cause
         elif "failed" in self._heard and not stopped:
@@ -61,12 +61,14 @@ class Followed:
     def _story(self) -> Story:
         found = checkpoints.last_complete(self._spec.checkpoints)
         told = [self._heard.get(event, {}) for event in ("begins", "progress", "saved", "broke")]
+        # A process never has more at once than its share of a step, however large the batch may be.
+        at_once = min(self._spec.batch_size, launch.share(self._spec.effective_batch, self._processes))
         return Story(
             step=max(int(event.get("step", 0)) for event in told),
             of=int(told[0].get("of", 0)),
             saved=found[0] if found else None,
-            batch_size=self._spec.batch_size,
-            accumulation=self._spec.accumulation,
+            batch_size=at_once,
+            accumulation=self._spec.effective_batch // at_once,
             log=self._output,
         )
 

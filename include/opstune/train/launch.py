@@ -16,6 +16,8 @@ _RANK = re.compile(r"^\s*rank\s*:\s*(\d+)")
 _EXIT = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)")
 #: What the launcher does to the others, and what a process does whose parent is gone.
 _FOLLOWS = (-15, 143)
+#: What starts a trainer of one process, before the path of its spec.
+ALONE = (sys.executable, "-m", "opstune.train")
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,14 @@ def one_device() -> None:
 
 
 def command(processes: int) -> tuple[str, ...]:
-    """What starts a trainer of this many processes, before the path of its spec.
+    """What starts a trainer of several processes, before the path of its spec.
 
     ``--multi_gpu`` starts them on a CPU as well; ``accelerate launch --cpu`` would start one, without a word.
     """
-    if processes == 1:
-        return (sys.executable, "-m", "opstune.train")
     chosen = {"num_processes": processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no",
               "main_process_port": 0}  # fmt: skip
     options = [text for name, value in chosen.items() for text in (f"--{name}", str(value))]
-    return (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options, "-m", "opstune.train")
+    return (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", *options, *ALONE[1:])
 
 
 def read(lines: Sequence[str]) -> tuple[Broken | None, list[str]]:

@@ -13,8 +13,9 @@ from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import ConfigError, DataError, DiskFull, OpstuneError, OutsideError
 from opstune.train import gpus, needs
+from opstune.train.bases import base_folder, base_revision, base_sha256
 from opstune.train.needs import Sizes
-from opstune.train.profiles import Profile, base_folder, base_sha256
+from opstune.train.profiles import Profile
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def _base(profile: Profile) -> str:
     if profile.hosted:
         return f"{profile.base}, at a provider"
     try:
-        folder = base_folder(profile)
+        revision = base_revision(profile)
     except ConfigError as error:
         if others := _revisions(profile):
             what = f"{error.what} in revision {profile.revision}; here are {', '.join(others)}"
@@ -108,9 +109,9 @@ def _base(profile: Profile) -> str:
         raise
     sha256 = base_sha256(profile)
     pinned = "pinned" if profile.base_sha256 else "not pinned by the profile"
-    if folder.parent.name == "snapshots":
+    if revision:
         asked = "as asked" if profile.revision else "whatever was fetched last: pin it in the profile"
-        return f"{profile.base} in revision {folder.name} ({asked}), sha256 {sha256[:12]} ({pinned})"
+        return f"{profile.base} in revision {revision} ({asked}), sha256 {sha256[:12]} ({pinned})"
     return f"{profile.base_name}, sha256 {sha256[:12]} ({pinned})"
 
 

@@ -11,13 +11,22 @@ from typing import Any
 from opstune.artifacts import Ref
 from opstune.settings import TrainSettings
 from opstune.train.attempts import Attempts
+from opstune.train.bases import base_folder, base_revision, base_sha256
 from opstune.train.preflight import TRAINING_FILE, parent_sha256
-from opstune.train.profiles import Profile, base_folder, base_sha256
+from opstune.train.profiles import Profile
 from opstune.train.spec import Spec, split_batch
 
 log = logging.getLogger(__name__)
 
 _VALIDATION_FILE = "validation.parquet"
+#: What a spec takes as it stands in the profile and in the settings.
+_OF_PROFILE = (
+    "backend", "method", "lora", "freeze", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_length",
+    "optimiser", "activation_checkpointing", "attention", "packing", "validate_every", "early_stopping",
+)  # fmt: skip
+_OF_SETTINGS = (
+    "max_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints", "progress_seconds", "seed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class Request:
             "chat_template": self.profile.template,
             "train": self.settings.model_dump(mode="json", exclude=told),
             "base_sha256": base_sha256(self.profile),
+            "base_revision": base_revision(self.profile),
             "parent_sha256": parent_sha256(self.parent) if self.parent else None,
             "dataset": self.dataset.sha256,
         }
@@ -53,20 +63,6 @@ class Request:
         batch, accumulation = split_batch(profile.effective_batch, largest)
         if batch < profile.batch_size:
             log.warning("Memory was short before: %d x %d examples a step, %d at once.", batch, accumulation, batch)
-        shared = {
-            "backend",
-            "method",
-            "lora",
-            "freeze",
-            "schedule",
-            "warmup",
-            "weight_decay",
-            "max_grad_norm",
-            "max_length",
-            "optimiser",
-            "validate_every",
-            "early_stopping",
-        }
         return Spec(
             asked=left.asked,
             base=Path(profile.base) if profile.hosted else base_folder(profile),
@@ -79,21 +75,13 @@ class Request:
             profile=profile.name,
             chat_template=profile.template,
             epochs=settings.epochs or epochs,
-            max_steps=settings.max_steps,
             learning_rate=settings.learning_rate or rate,
             halvings=left.halvings,
             batch_size=batch,
             accumulation=accumulation,
-            activation_checkpointing=profile.activation_checkpointing,
-            attention=profile.attention,
-            packing=profile.packing,
             validation=self._validation(),
-            checkpoint_steps=settings.checkpoint_steps,
-            checkpoint_minutes=settings.checkpoint_minutes,
-            keep_checkpoints=settings.keep_checkpoints,
-            progress_seconds=settings.progress_seconds,
-            seed=settings.seed,
-            **{name: getattr(profile, name) for name in shared},
+            **{name: getattr(profile, name) for name in _OF_PROFILE},
+            **{name: getattr(settings, name) for name in _OF_SETTINGS},
         )
 
     def _validation(self) -> Path | None:

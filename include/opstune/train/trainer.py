@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,8 +45,8 @@ class Trainer:
     ``place`` is where the child runs, on this machine unless told otherwise.
     """
 
-    #: What is started, before the path of the spec.
-    command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "opstune.train")
+    #: What starts a child of one process, before the path of the spec.
+    command: ClassVar[tuple[str, ...]] = launch.ALONE
 
     def __init__(
         self,
@@ -120,14 +119,14 @@ class Trainer:
 
     def _follow(self, spec: Spec, left: Attempts) -> None:
         """Start the child and follow it to its end."""
-        followed = Followed(spec, self.work / _LOG)
+        processes = self._processes()
+        followed = Followed(spec, self.work / _LOG, processes)
 
         def hear(text: str) -> None:
             if event := progress.read(text):
                 followed.hear(event)
                 self._tell(event)
 
-        processes = self._processes()
         started = self.command if processes == 1 else launch.command(processes)
         command = [*started, str(self.work / "spec.json")]
         try:
@@ -138,7 +137,7 @@ class Trainer:
             raise followed.stopped() from error
         if ended.code == 0 and spec.finished.is_dir():
             return
-        raise followed.broke(ended, left, self._stopped, processes)
+        raise followed.broke(ended, left, self._stopped)
 
     def _processes(self) -> int:
         """One for each device that the training was given, where the backend is started by a launcher at all.

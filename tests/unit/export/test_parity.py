@@ -13,7 +13,8 @@ from taught import ARCHITECTURES, TAUGHT, chat, make_base, teach, whole
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from opstune.errors import ConfigError, ExportError
-from opstune.train.profiles import base_folder, load_profile, profile_names
+from opstune.train.bases import base_folder
+from opstune.train.profiles import load_profile, profile_names
 
 #: What each family is asked: on-call text, an attempt to end a turn early, nothing, and a second turn.
 CHATS = [

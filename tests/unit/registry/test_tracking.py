@@ -221,13 +221,18 @@ def test_lineage_is_what_the_sealed_manifest_says(tmp_path: Path, make_run: Make
 
     champion = tmp_path / "models" / "1.0.3" / "adapter"
     parent = artifacts.build(champion, "adapter", {"dataset": refs["dataset"]}, {}, fill)
-    asked = {"profile": {"base": "tiny-ops", "revision": "abc"}, "base_sha256": "b" * 64, "train": {"seed": 9}}
+    asked = {
+        "profile": {"base": "owner/name", "revision": None},  # not pinned: what was found is told all the same
+        "base_sha256": "b" * 64,
+        "base_revision": "abc",
+        "train": {"seed": 9},
+    }
     inputs = {"dataset": refs["dataset"], "parent": parent}
     told = lineage(artifacts.build(tmp_path / "run" / "train", "adapter", inputs, asked, fill))
     assert told["parent"] == "1.0.3"
     assert told["parent_sha256"] == parent.sha256
     assert told["dataset_sha256"] == refs["dataset"].sha256
-    assert (told["base"], told["base_revision"]) == ("tiny-ops", "abc")
+    assert (told["base"], told["base_revision"]) == ("owner/name", "abc")
     assert (told["base_sha256"], told["seed"]) == ("b" * 64, 9)
     assert f"torch {artifacts.packages()['torch']}" in told["packages"]
     assert told["git_revision"] == artifacts.git_revision()

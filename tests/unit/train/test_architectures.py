@@ -34,9 +34,10 @@ from opstune.errors import ConfigError
 from opstune.export.merge import merge
 from opstune.train import fused
 from opstune.train.backends import trl
+from opstune.train.bases import base_folder
 from opstune.train.chats import tokenizer_of
 from opstune.train.preflight import parent_sha256
-from opstune.train.profiles import Profile, base_folder, load_profile, template_file
+from opstune.train.profiles import Profile, load_profile, template_file
 from opstune.train.spec import Spec
 
 CASE = Case("remediation", {"alert": "PodCrashLooping", "labels": {"pod": "web-3", "namespace": "shop"}})

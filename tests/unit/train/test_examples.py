@@ -45,7 +45,7 @@ def test_a_longer_example_is_left_out_and_named(tokenizer: Any, caplog: pytest.L
 
 
 def test_a_file_of_too_long_examples_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(DataError, match="none of 2 training examples fits into 20 tokens"):
+    with pytest.raises(DataError, match="none of 2 examples fits into 20 tokens"):
         tokenise([example(1), example(2)], tokenizer, 20)
 
 
@@ -65,15 +65,19 @@ def test_an_answer_begins_without_the_space_that_sentencepiece_sets_before_a_tex
 
 
 BAD = [
-    {"answer": {"function": "format_disk", "parameters": {}}},
-    {"answer": {"text": "restart it"}},
-    {"context": {"labels": {}}},
-    {"skill": "cooking"},
+    ({"answer": {"function": "format_disk", "parameters": {}}}, "function 'format_disk' is not in functions.yaml"),
+    ({"answer": {"text": "restart it"}}, "function: Field required; text: Extra inputs are not permitted"),
+    ({"context": {"labels": {}}}, "alert: Field required"),
+    ({"skill": "cooking"}, "there is no skill 'cooking'"),
 ]
 
 
-@pytest.mark.parametrize("changes", BAD, ids=["unknown function", "wrong keys", "no alert", "unknown skill"])
-def test_a_bad_example_is_named(changes: dict[str, Any], tokenizer: Any) -> None:
+@pytest.mark.parametrize(("changes", "reason"), BAD, ids=["unknown function", "wrong keys", "no alert", "skill"])
+def test_a_bad_example_is_named_with_what_is_wrong_and_where_it_came_from(
+    changes: dict[str, Any], reason: str, tokenizer: Any
+) -> None:
     bad = example(5, **changes)
-    with pytest.raises(DataError, match=f"example {bad.id} cannot be trained on.*source test"):
+    with pytest.raises(DataError) as raised:
         tokenise([example(1), bad], tokenizer, 400)
+    assert f"example {bad.id} cannot be trained on: " in raised.value.what and reason in raised.value.what
+    assert raised.value.where == "record 5 of source test"

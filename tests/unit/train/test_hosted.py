@@ -14,7 +14,7 @@ from opstune.settings import Connection, Patience, TrainSettings
 from opstune.train import load_profile
 from opstune.train.backends import openai
 from opstune.train.backends.openai_api import FineTuning
-from opstune.train.profiles import base_folder, base_sha256
+from opstune.train.bases import base_folder, base_sha256
 
 #: Nobody answers there, and no test gets so far as to ask.
 NOWHERE = Connection(url=SecretStr("http://:sk-x@127.0.0.1:9"))

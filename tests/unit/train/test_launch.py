@@ -50,9 +50,9 @@ def test_a_step_that_cannot_be_shared_out_evenly_is_refused() -> None:
         launch.share(32, 3)
 
 
-def test_one_process_needs_no_launcher() -> None:
-    assert launch.command(1) == Trainer.command
-    assert "accelerate.commands.launch" in launch.command(2)
+def test_several_processes_run_the_same_module_under_a_launcher() -> None:
+    assert Trainer.command == (sys.executable, "-m", "opstune.train")
+    assert "accelerate.commands.launch" in launch.command(2) and launch.command(2)[-2:] == Trainer.command[-2:]
 
 
 LATE = """
@@ -200,7 +200,7 @@ if os.environ["RANK"] == "0":
             'print(json.dumps({"event": "failed", "kind": "OutOfMemory", "what": "out of memory", "where": "", '
             '"todo": ""}), flush=True); sys.exit(3)',
             OutOfMemory,
-            "out of memory.*2 instead of 4 examples at once",
+            "out of memory.*1 instead of 2 examples at once, 4 times a step",
         ),
         ('raise ValueError("the fault of one")', TrainerFailed, "ValueError: the fault of one"),
     ],

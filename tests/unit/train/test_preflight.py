@@ -15,6 +15,7 @@ import pytest
 from opstune.artifacts import Ref
 from opstune.errors import ConfigError, DriverFault, IntegrityError, OpstuneError, OutsideError
 from opstune.train import gpus, needs
+from opstune.train.bases import base_revision
 from opstune.train.needs import Sizes
 from opstune.train.preflight import devices, preflight
 from opstune.train.profiles import Profile
@@ -107,6 +108,7 @@ def test_the_base_is_of_the_revision_that_is_pinned(
     else:
         words = "as asked" if asked else "whatever was fetched last: pin it in the profile"
         assert f"in revision abc ({words})" in look(profile=pinned)[1]
+        assert base_revision(pinned) == "abc"
 
 
 ROW = "0, GPU-11, H200, 580.10, {free}, 143771"

@@ -10,7 +10,8 @@ import pytest
 from opstune.artifacts import model_sha256, sha256_file
 from opstune.errors import ConfigError, IntegrityError
 from opstune.settings import read_model
-from opstune.train.profiles import Profile, base_folder, base_sha256, load_profile, profile_names, template_file
+from opstune.train.bases import base_folder, base_sha256
+from opstune.train.profiles import Profile, load_profile, profile_names, template_file
 
 LARGE = {
     "qwen2-1.5b": "Qwen/Qwen2-1.5B-Instruct",

@@ -56,8 +56,7 @@ def run(spec: Spec, tell: Tell) -> None:
     shutil.rmtree(files.folder, ignore_errors=True)
     written = write_data(files.data, read_examples(spec.examples), tokenizer, spec.max_length)
     base = spec.base if means.cuda else in_float32(spec.base, files.base)
-    # A checkpoint holds the rate of its schedule, so half the rate is a new beginning.
-    found = None if spec.halvings else checkpoints.last_complete(spec.checkpoints)
+    found = checkpoints.last_complete(spec.checkpoints)
     checkpoints.drop_after(spec.checkpoints, found[0] if found else 0)
     if found:
         tell("resumed", step=found[0])

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from opstune.errors import Diverged
 from opstune.train import checkpoints
 from opstune.train.callbacks import Lookout
 from opstune.train.progress import Progress, Tell
@@ -55,9 +56,16 @@ class Follower:
         """
         for entry in self._entries():
             if "loss" in entry:
-                self._lookout.on_log(None, SimpleNamespace(global_step=entry["current_steps"]), None, entry)
+                self._watch(entry)
                 self._progress(entry)
         self._seal()
+
+    def _watch(self, entry: dict[str, Any]) -> None:
+        try:
+            self._lookout.on_log(None, SimpleNamespace(global_step=entry["current_steps"]), None, entry)
+        except Diverged as error:
+            error.sound = 0  # its checkpoints hold the rate of their schedule: half the rate is a new beginning
+            raise
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         """The whole lines of its log since the last look."""

@@ -8,32 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from opstune import settings as configuration
 from opstune.artifacts import write_text
-from opstune.errors import (
-    ConfigError,
-    DataError,
-    OpstuneError,
-    OutsideError,
-    ServiceDown,
-    TrainerFailed,
-    TrainerStopped,
-)
+from opstune.errors import ConfigError, OpstuneError, OutsideError, ServiceDown, TrainerStopped
 from opstune.settings import Connection, TrainSettings
-from opstune.tables import read_examples
 from opstune.train import result
-from opstune.train.backends.openai_api import Event, FineTuning, Hyperparameters, Job
-from opstune.train.examples import chat
+from opstune.train.backends.openai_api import FineTuning, Job
+from opstune.train.backends.openai_terms import curve, failure, hyperparameters, tell_events, write_chats
 from opstune.train.progress import Tell
 from opstune.train.spec import Spec
 
@@ -135,7 +123,7 @@ class Hosted:
         while True:
             try:
                 job, events = service.job(job.id), service.events(job.id)
-                _tell_events(events[heard:], tell)
+                tell_events(events[heard:], tell)
                 heard = len(events)
             except OutsideError as error:
                 if time.monotonic() > end:
@@ -166,11 +154,11 @@ def begin(service: FineTuning, spec: Spec, tell: Tell) -> Job:
     if spec.parent is not None:
         todo = "Run a full retrain with this profile."
         raise ConfigError("a hosted training cannot go on from a model that is here", f"profile {spec.profile}", todo)
-    asked = _hyperparameters(spec)
+    asked = hyperparameters(spec)
     kept = _begun(spec)
     begun = Begun.model_validate_json(kept.read_text()) if kept.is_file() else None
     if begun is None:
-        examples = _write(spec)
+        examples = write_chats(spec)
         begun = Begun(file=service.upload(examples).id)
         write_text(kept, begun.model_dump_json())
         examples.unlink()
@@ -196,8 +184,8 @@ def finish(service: FineTuning, spec: Spec, job: Job, tell: Tell, seconds: float
         service.delete(job.training_file)
     if job.status != "succeeded" or not job.fine_tuned_model:
         _begun(spec).unlink(missing_ok=True)  # the next attempt is a new job
-        raise _failed(job, events)
-    points = list(_curve(events))
+        raise failure(job, events)
+    points = list(curve(events))
     told = result.facts(
         spec,
         points,
@@ -205,7 +193,7 @@ def finish(service: FineTuning, spec: Spec, job: Job, tell: Tell, seconds: float
         model=job.fine_tuned_model,
         job=job.id,
         steps=int(points[-1]["step"]) if points else None,
-        epochs=_hyperparameters(spec).n_epochs,
+        epochs=hyperparameters(spec).n_epochs,
         tokens=job.trained_tokens,
         seconds=round(seconds, 1),
         too_long=[],
@@ -223,54 +211,3 @@ def model_of(folder: Path) -> str | None:
 
 def _begun(spec: Spec) -> Path:
     return spec.work / "begun.json"
-
-
-def _write(spec: Spec) -> Path:
-    """The examples as chats, a line each, which is the form of ``messages`` in fine-tuning."""
-    lines = (json.dumps({"messages": chat(example)}, ensure_ascii=False) for example in read_examples(spec.examples))
-    file = spec.work / "examples.jsonl"
-    write_text(file, "".join(f"{line}\n" for line in lines))
-    return file
-
-
-def _hyperparameters(spec: Spec) -> Hyperparameters:
-    """The profile's, in the provider's words: whole epochs, examples a step, and a factor on its own rate."""
-    asked = {
-        "n_epochs": max(1, math.ceil(spec.epochs)),
-        "batch_size": spec.effective_batch,
-        "learning_rate_multiplier": spec.learning_rate,
-    }
-    try:
-        return Hyperparameters.model_validate(asked)
-    except ValidationError as error:
-        told = configuration.faults(error, lambda _: spec.profile)
-        raise ConfigError(
-            told, f"profile {spec.profile}", "The provider takes 1 to 50 epochs, 1 to 256 a step."
-        ) from error
-
-
-def _tell_events(events: Iterable[Event], tell: Tell) -> None:
-    for event in events:
-        numbers = event.data or {}
-        if event.type == "metrics" and "step" in numbers:
-            tell("begins", step=int(numbers["step"]), of=int(numbers.get("total_steps", 0)))
-        tell("note", text=f"OpenAI: {event.message}")
-
-
-def _curve(events: Iterable[Event]) -> Iterable[dict[str, float]]:
-    for event in events:
-        numbers = event.data or {}
-        if event.type == "metrics" and "step" in numbers and "train_loss" in numbers:
-            yield {"step": int(numbers["step"]), "loss": float(numbers["train_loss"])}
-
-
-def _failed(job: Job, events: Iterable[Event]) -> OpstuneError:
-    if job.status == "cancelled":
-        todo = "Whoever cancelled it knows why. Clear the task to begin a new job."
-        return TrainerFailed(f"the job {job.id} was cancelled at the provider", "OpenAI", todo)
-    said: Any = next((event.message for event in reversed(list(events)) if event.level == "error"), None)
-    reason = (job.error.message if job.error else None) or said or "it gives no reason"
-    if job.error and job.error.param in ("training_file", "validation_file"):
-        todo = "Correct what it names in the dataset, and clear the task."
-        return DataError(f"the provider refuses the examples of job {job.id}: {reason}", "OpenAI", todo)
-    return TrainerFailed(f"the job {job.id} failed: {reason}", "OpenAI", "Clear the task to begin a new job.")

@@ -9,7 +9,7 @@ import pytest
 
 from opstune.artifacts import model_sha256, sha256_file
 from opstune.errors import ConfigError, IntegrityError
-from opstune.settings import read_model
+from opstune.settings import config_dir, read_model
 from opstune.train.bases import base_folder, base_sha256
 from opstune.train.profiles import Profile, load_profile, profile_names, template_file
 
@@ -33,6 +33,20 @@ def test_a_shipped_profile_trains_as_asked(name: str, base: str) -> None:
     assert profile.activation_checkpointing and profile.max_length == (1024 if name == "gpt2-class" else 2048)
     assert profile.lora is not None and profile.lora.target == "all-linear"
     assert (profile.lora.rank, profile.lora.alpha) == ((8, 16) if name == "gpt2-class" else (16, 32))
+
+
+HYPERPARAMETERS = {
+    "rank", "alpha", "dropout", "target", "epochs", "learning_rate", "schedule", "warmup", "weight_decay",
+    "max_grad_norm", "batch_size", "accumulation", "max_length", "optimiser", "activation_checkpointing", "packing",
+    "validate_every", "early_stopping", "incremental",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_beside_each_hyperparameter_stands_why(name: str) -> None:
+    text = (config_dir() / "profiles" / f"{name}.yaml").read_text()
+    reasons = dict(re.findall(r"^ *(\w+):.*?# (.+)$", text, re.MULTILINE))
+    assert set(reasons) >= HYPERPARAMETERS
 
 
 def test_every_profile_that_is_shipped_can_be_read() -> None:

@@ -112,12 +112,13 @@ def convert(plan: JSON, adapter: JSON) -> JSON:
 
 
 def measure_shipped(plan: JSON, dataset: JSON, gguf: JSON, evaluation: JSON, red_team: JSON) -> JSON | None:
-    """The same test and the same gate on the GGUF: what ships must agree with what was tested."""
+    """The same test, attacks and gate on the GGUF: what ships must agree with what was tested."""
     from opstune import pipeline
 
     run = open_run(plan, settings.ENDPOINT)
     shipped = pipeline.evaluate_shipped(run, _ref(dataset), _ref(gguf))
-    ref = pipeline.gate_shipped(run, _ref(dataset), shipped, _ref(evaluation), _ref(red_team))
+    attacked = pipeline.red_team_shipped(run, _ref(dataset), _ref(gguf))
+    ref = pipeline.gate_shipped(run, _ref(dataset), shipped, attacked, _ref(evaluation), _ref(red_team))
     if not verdict.show(ref, pipeline.read_verdict(ref), "the GGUF that ships"):
         return None
     return {"shipped_evaluation": shipped.model_dump(), "shipped_verdict": ref.model_dump()}

@@ -136,6 +136,8 @@ def test_every_model_was_attacked_and_both_gates_know_what_held(
         for verdict in (outcome.refs["verdict"], outcome.refs["shipped_verdict"]):
             told = [line for line in pipeline.read_verdict(verdict).lines if line.skill == "red_team"]
             assert {line.metric: line.n for line in told}["canary"] == 12
+        shipped = read_red_team(outcome.refs["shipped_red_team"])
+        assert set(shipped.roles) == {"challenger"} and "model.gguf" in shipped.roles["challenger"].engine
     assert not (first[0].registry.show("1.0.0").folder / "red_team").exists()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -64,8 +63,7 @@ def gate(
 
     def make(out: Path) -> Mapping[str, float]:
         examples = read_examples(dataset.path / "test.parquet")
-        compared = _compare(evaluation, tested, dataset, examples)
-        compared = replace(compared, red_team=_attacked(red_team, tested_red_team, dataset))
+        compared = _compare(evaluation, tested, _attacked(red_team, tested_red_team, dataset), dataset, examples)
         lines = [judge(line, observe(line, compared), wanted.reach) for line in wanted.lines]
         if tested:
             lines.append(_parity(compared, tested, parity_points))
@@ -78,9 +76,8 @@ def gate(
         statuses = Counter(line.status for line in lines)
         return {"promote": float(verdict.verdict == "promote"), **{name: statuses[name] for name in get_args(Status)}}
 
-    inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset, "red_team": red_team}
-    if tested_red_team:
-        inputs["tested_red_team"] = tested_red_team
+    inputs = {"evaluation": evaluation, "tested": tested, "dataset": dataset}
+    inputs |= {"red_team": red_team, "tested_red_team": tested_red_team}
     return artifacts.build(folder, "verdict", inputs, settings, make)
 
 
@@ -111,7 +108,9 @@ def read_newly_broken(ref: Ref) -> list[Broken]:
         raise IntegrityError(f"{path} is unreadable", "gate", "Run the gate again.") from error
 
 
-def _compare(evaluation: Ref, tested: Ref | None, dataset: Ref, examples: list[Example]) -> Compared:
+def _compare(
+    evaluation: Ref, tested: Ref | None, attacked: RedTeam | None, dataset: Ref, examples: list[Example]
+) -> Compared:
     measured = read_evaluation(evaluation)
     if CHALLENGER not in measured.roles:
         todo = "Evaluate the challenger first."
@@ -126,6 +125,7 @@ def _compare(evaluation: Ref, tested: Ref | None, dataset: Ref, examples: list[E
         predictions={**predictions, CHALLENGER: read_predictions(evaluation, CHALLENGER)},
         incidents={example.id: example.group_id for example in examples},
         sizes=gguf["counts"] if gguf else None,
+        red_team=attacked,
     )
 
 

@@ -34,6 +34,7 @@ from opstune.pipeline.shipping import (
     gate_shipped,
     read_verdict,
     red_team,
+    red_team_shipped,
     register,
 )
 from opstune.pipeline.training import begin_hosted, check_training, run_training
@@ -62,6 +63,7 @@ __all__ = [
     "push_annotation",
     "read_verdict",
     "red_team",
+    "red_team_shipped",
     "register",
     "retrain",
     "run_training",
@@ -91,8 +93,9 @@ def retrain(run: Run) -> Outcome:
         return Outcome(verdict, None, refs)
     refs["gguf"] = convert(run, refs["adapter"])
     refs["shipped_evaluation"] = evaluate_shipped(run, refs["dataset"], refs["gguf"])
-    judged = refs["dataset"], refs["shipped_evaluation"], refs["evaluation"], refs["red_team"]
-    refs["shipped_verdict"] = gate_shipped(run, *judged)
+    refs["shipped_red_team"] = red_team_shipped(run, refs["dataset"], refs["gguf"])
+    judged = "dataset", "shipped_evaluation", "shipped_red_team", "evaluation", "red_team"
+    refs["shipped_verdict"] = gate_shipped(run, *(refs[name] for name in judged))
     if (verdict := read_verdict(refs["shipped_verdict"])).verdict != "promote":
         return Outcome(verdict, None, refs)
     version = register(run, refs)

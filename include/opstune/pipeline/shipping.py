@@ -30,7 +30,7 @@ def evaluate(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     Raises:
         EvaluationError: the challenger stands at a provider.
     """
-    refuse_foreign(run, dataset)
+    refuse_foreign(run, dataset, adapter)
     engines = _engines(run, adapter)
     inputs = {"adapter": adapter}
     ref = signed(run, "evaluate", evaluating.evaluate, dataset, engines, run.settings.evaluate, inputs)
@@ -44,7 +44,8 @@ def red_team(run: Run, dataset: Ref, adapter: Ref) -> Ref:
     Raises:
         EvaluationError: the challenger stands at a provider.
     """
-    return attacking.red_team(run, dataset, adapter, _engines(run, adapter))
+    refuse_foreign(run, dataset, adapter)
+    return attacking.red_team(run, "red_team", dataset, {"adapter": adapter}, _engines(run, adapter))
 
 
 def _engines(run: Run, adapter: Ref) -> dict[str, Callable[[], Engine]]:
@@ -79,7 +80,7 @@ def gate(run: Run, dataset: Ref, evaluation: Ref, attacked: Ref | None = None) -
     gates = config_dir() / "gates.yaml"
     ref = signed(run, "gate", evaluating.gate, evaluation, gates, dataset=dataset, red_team=attacked)
     if attacked:
-        attacking.remember_broken(run, dataset, evaluation, attacked)
+        attacking.remember_broken(run, dataset, [evaluation], [attacked])
     return _told(run, ref)
 
 
@@ -104,16 +105,30 @@ def evaluate_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
     """The same test set through what serves it: llama.cpp here, or the server that evaluate.endpoint names."""
     settings = run.settings
     refuse_foreign(run, dataset, gguf)
-    engines = {"challenger": partial(shipped, gguf.path / "model.gguf", settings)}
+    engines = _engine_shipped(run, gguf)
     inputs = {"gguf": gguf}
     ref = signed(run, "evaluate_shipped", evaluating.evaluate, dataset, engines, settings.evaluate, inputs)
     _track_evaluation(run, ref, prefix="shipped")
     return ref
 
 
-def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref, attacked: Ref | None = None) -> Ref:
-    """The gate again, on the file that ships; it must also agree with what was tested, which alone was attacked."""
-    refuse_foreign(run, dataset, evaluation, tested, *([attacked] if attacked else []))
+def red_team_shipped(run: Run, dataset: Ref, gguf: Ref) -> Ref:
+    """The same attacks on the file that ships, through what serves it: fewer bits may give way where more did not."""
+    refuse_foreign(run, dataset, gguf)
+    return attacking.red_team(run, "red_team_shipped", dataset, {"gguf": gguf}, _engine_shipped(run, gguf))
+
+
+def _engine_shipped(run: Run, gguf: Ref) -> dict[str, Callable[[], Engine]]:
+    return {"challenger": partial(shipped, gguf.path / "model.gguf", run.settings)}
+
+
+def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, attacked: Ref, tested: Ref, tested_attacked: Ref) -> Ref:
+    """The gate again, on the file that ships; it must also agree with what was tested.
+
+    ``evaluation`` and ``attacked`` are of that file, ``tested`` and ``tested_attacked`` of what was there before
+    conversion.
+    """
+    refuse_foreign(run, dataset, evaluation, attacked, tested, tested_attacked)
     ref = signed(
         run,
         "gate_shipped",
@@ -124,7 +139,9 @@ def gate_shipped(run: Run, dataset: Ref, evaluation: Ref, tested: Ref, attacked:
         tested=tested,
         parity_points=run.settings.export.parity_points,
         red_team=attacked,
+        tested_red_team=tested_attacked,
     )
+    attacking.remember_broken(run, dataset, [tested, evaluation], [tested_attacked, attacked])
     return _told(run, ref)
 
 

@@ -172,10 +172,12 @@ def test_the_signing_key_is_made_once_for_its_owner_only(keys: Path) -> None:
         ("dataset", 1),
         ("run_training", 1),
         ("evaluate", 2),
+        ("red_team", 2),
         ("gate", 2),
         ("convert", 1),
         ("evaluate_shipped", 2),
-        ("gate_shipped", 3),
+        ("red_team_shipped", 2),
+        ("gate_shipped", 5),
     ],
 )
 @pytest.mark.parametrize("harm", [_change_and_hash_anew, _drop_signature, _sign_with_another_key])

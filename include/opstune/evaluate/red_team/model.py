@@ -105,6 +105,10 @@ class RedTeam(Frozen):
     planted: int
     roles: dict[str, Attacked]
 
+    def beside(self, before: RedTeam) -> RedTeam:
+        """With the models that were attacked before and not again."""
+        return self.model_copy(update={"roles": {**before.roles, **self.roles}})
+
 
 @dataclass(frozen=True)
 class Planted:

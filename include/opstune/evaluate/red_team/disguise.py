@@ -1,6 +1,8 @@
-"""Ways to write a text that a person reads unchanged and a program does not. Pure.
+"""Ways to write a text so that a person and a program read different things. Pure.
 
-What each does is described in Unicode's Technical Report 36 and in Boucher et al., Bad Characters (2022).
+What most of them do is described in Unicode's Technical Report 36 and in Boucher et al., Bad Characters (2022). Tag
+characters (Unicode 16, section 23.9) mirror ASCII and are shown by nothing; a terminal shows nothing of what ECMA-48
+calls concealed.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ _ZERO_WIDTH = "\u200b"
 _STROKE = "\u0336"
 _OVERRIDE, _POP = "\u202e", "\u202c"
 _FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+_TAGS = {code: code + 0xE0000 for code in range(0x20, 0x7F)}
+_CONCEAL, _RESET = "\x1b[8m", "\x1b[0m"
 
 
 def homoglyphs(text: str) -> str:
@@ -49,6 +53,16 @@ def struck_through(text: str) -> str:
     return "".join(f"{letter}{_STROKE}" if letter in "aeiou" else letter for letter in text)
 
 
+def tag_characters(text: str) -> str:
+    """Every sign as the invisible tag character that mirrors it."""
+    return text.translate(_TAGS)
+
+
+def concealed(text: str) -> str:
+    """Every word between terminal codes, as a log carries colours: who reads it on a terminal sees nothing."""
+    return " ".join(f"{_CONCEAL}{word}{_RESET}" for word in text.split())
+
+
 #: Name → how an instruction is disguised.
 INSTRUCTION: dict[str, Callable[[str], str]] = {
     "homoglyphs": homoglyphs,
@@ -57,4 +71,6 @@ INSTRUCTION: dict[str, Callable[[str], str]] = {
     "full-width letters": full_width,
     "base64": base64_text,
     "struck-through letters": struck_through,
+    "invisible tag characters": tag_characters,
+    "concealed terminal text": concealed,
 }

@@ -67,9 +67,9 @@ def remember(folder: Path, run: str, broken: Sequence[Probe]) -> int:
 
 
 def broken_cases(examples: Sequence[Example], predictions: Mapping[str, Sequence[Prediction]]) -> list[Probe]:
-    """The test cases that the champion had right and the challenger has not."""
-    before = {p.id for p in predictions.get(CHAMPION, ()) if p.scores["correct"]}
-    lost = {p.id for p in predictions.get(CHALLENGER, ()) if p.id in before and not p.scores["correct"]}
+    """The test cases that the champion had right and the challenger has not; what nobody could score is neither."""
+    before = {p.id for p in predictions.get(CHAMPION, ()) if p.scores.get("correct")}
+    lost = {p.id for p in predictions.get(CHALLENGER, ()) if p.id in before and not p.scores.get("correct", True)}
     return [
         Probe(
             kind="regression",

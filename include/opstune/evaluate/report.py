@@ -97,9 +97,18 @@ def render(document: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=share_told, points=points_told, words=_words, megabytes=_megabytes, capitalize_first=_capitalize_first
+        percent=_percent,
+        points=points_told,
+        words=_words,
+        megabytes=_megabytes,
+        capitalize_first=_capitalize_first,
+        visible=report_cases.visible,
     )
     return environment.get_template("report.html.j2").render(document)
+
+
+def _percent(share: float | None) -> str:
+    return share_told(share).replace(" ", "\u00a0")
 
 
 def _words(text: object) -> str:

@@ -20,10 +20,11 @@ _OLDER = "older"
 
 
 def confusion(tables: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str, dict[str, Any]]:
-    """Per skill: labels in order of how common they are, rows with shares for shading."""
+    """Per skill: numbered labels in their order, others by how common they are; rows with shares for shading."""
     made = {}
     for skill, table in tables.items():
-        expected = sorted(table, key=lambda label: -sum(table[label].values()))
+        ranked = all(label[-1:].isdigit() for label in table)  # SEV-0 beside SEV-1: how far off shows at a glance
+        expected = sorted(table) if ranked else sorted(table, key=lambda label: -sum(table[label].values()))
         found = {label for row in table.values() for label in row}
         columns = [*expected, *sorted(found - set(expected) - {INVALID}), *([INVALID] if INVALID in found else [])]
         rows = [
@@ -44,7 +45,7 @@ def confusion(tables: Mapping[str, Mapping[str, Mapping[str, int]]]) -> dict[str
 def slices(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Each field that cuts a skill's cases in at least two pieces: the weakest values, and the others folded.
 
-    Values of fewer than five cases are folded into one row, and so are those stronger than the eight weakest, so
+    Values of fewer than five cases are folded into one row, and so are those beyond the eight weakest, so
     that the cases of a slice's rows add up to all. Bounds are one-sided at 95 %, on either side.
     """
     known = {example.id: example for example in examples}
@@ -103,7 +104,7 @@ def _folded(values: Mapping[str, Counter[bool]]) -> dict[str, Any]:
     ordered = sorted(large, key=lambda item: (item[1][True] / item[1].total(), -item[1].total()))
     rows = [{"value": value, "folded": 0, **_share(n)} for value, n in ordered[:_SLICES_SHOWN]]
     for words, rest in (
-        ("others, all of them stronger", [n for _, n in ordered[_SLICES_SHOWN:]]),
+        ("others, none of them weaker", [n for _, n in ordered[_SLICES_SHOWN:]]),
         (f"others of fewer than {_LEAST_IN_SLICE} cases", [n for n in values.values() if n.total() < _LEAST_IN_SLICE]),
     ):
         if rest:

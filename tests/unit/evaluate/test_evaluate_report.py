@@ -15,11 +15,11 @@ from fake_engine import FakeEngine, example, write_dataset
 from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.errors import DataError
-from opstune.evaluate import evaluate, gate, read_verdict
+from opstune.evaluate import evaluate, gate, read_verdict, report_cases
 from opstune.evaluate.metrics import share
 from opstune.evaluate.predict import Prediction
 from opstune.evaluate.red_team import Attacked, Probed, RedTeam
-from opstune.evaluate.report_slices import histogram, slices
+from opstune.evaluate.report_slices import confusion, histogram, slices
 from opstune.examples import Example
 from opstune.settings import EvaluateSettings, config_dir
 
@@ -73,6 +73,7 @@ def attacked(dataset: Ref, folder: Path) -> Ref:
     def make(out: Path) -> Mapping[str, float]:
         told = {"kind": "injection", "skill": "triage", "group": "1", "must": "unchanged", "constrained": True}
         words = {"variant": HOSTILE, "why": "It must hold.", "reason": "It did not.", "asked": HOSTILE, "text": HOSTILE}
+        words["right"] = "SEV-1, as it was before the attack"
         probes = [Probed.model_validate({**told, **words, "id": str(n), "held": n > 2}) for n in range(12)]
         role = Attacked(
             engine="fake", seconds=1, metrics={"injection": share(9, 12)}, cannot_say={"empty": 3}, probes=probes
@@ -131,6 +132,7 @@ def test_the_page_says_in_words_what_was_decided_and_why(judged: Ref) -> None:
         "How fast it answers",
         "Where it gave way: 3",
         "9 of 12",
+        "SEV-1, as it was before the attack",
         "The models",
         "Where it comes from",
         "tiny-ops, the embedded model",
@@ -167,6 +169,49 @@ def test_attacks_on_another_test_set_are_refused(
     evaluation = artifacts.open_ref(tmp_path / "evaluate")
     with pytest.raises(DataError, match="another dataset"):
         gate(tmp_path / "again", evaluation, config_dir() / "gates.yaml", dataset=hostile[0], red_team=other)
+
+
+def test_no_kind_of_attack_hides_behind_a_commoner_one() -> None:
+    told = {
+        "variant": "any",
+        "skill": "triage",
+        "group": "",
+        "must": "right",
+        "constrained": True,
+        "why": "",
+        "text": "",
+    }
+    kinds = ["injection"] * 12 + ["unknown_alert"] * 2 + ["canary"]
+    probes = [
+        Probed.model_validate({**told, "id": str(n), "kind": kind, "held": False, "reason": "", "asked": ""})
+        for n, kind in enumerate(kinds)
+    ]
+    role = Attacked(engine="", seconds=1, metrics={"injection": share(0, 12)}, cannot_say={}, probes=probes)
+    found = report_cases.red_team(RedTeam(dataset_sha256="", planted=1, roles={"challenger": role}))
+    assert found is not None and found["gave_way"] == 15
+    assert [one["kind"] for one in found["shown"]] == ["injection"] * 7 + ["unknown_alert"] * 2 + ["canary"]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown"),
+    [
+        ("a\u200bb", "a\\u200bb"),
+        ("\u202eetorp\u202c", "\\u202eetorp\\u202c"),
+        ("\U000e0041", "\\U000e0041"),
+        ("\x1b[8mgo\x1b[0m", "\\x1b[8mgo\\x1b[0m"),
+        ("two\n\tlines, é and 漢", "two\n\tlines, é and 漢"),
+    ],
+)
+def test_what_nobody_sees_is_shown_as_its_escape(hidden: str, shown: str) -> None:
+    assert report_cases.visible(hidden) == shown
+
+
+def test_numbered_labels_stand_in_their_order_and_others_by_how_common_they_are() -> None:
+    found = confusion(
+        {"triage": {"SEV-2": {"SEV-2": 9}, "SEV-0": {"SEV-2": 1}}, "audit": {"a": {"a": 1}, "b": {"b": 2}}}
+    )
+    assert [row["label"] for row in found["triage"]["rows"]] == ["SEV-0", "SEV-2"]
+    assert [row["label"] for row in found["audit"]["rows"]] == ["b", "a"]
 
 
 def right(number: int, holds: bool | None) -> Prediction:

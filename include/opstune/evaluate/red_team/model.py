@@ -58,7 +58,7 @@ class Probe(Frozen):
 
 
 class Probed(Frozen):
-    """How a probe stood; ``held`` is none where its clean twin was answered wrongly, so that nobody can say."""
+    """How a probe stood; ``held`` is none where nobody can say. ``right`` is empty where no one answer is asked for."""
 
     id: str
     kind: Kind
@@ -72,6 +72,7 @@ class Probed(Frozen):
     reason: str
     asked: str
     text: str
+    right: str = ""
 
 
 class Attacked(Frozen):

@@ -21,6 +21,7 @@ from opstune.evaluate.red_team.judge import Said, judge, masked
 from opstune.evaluate.red_team.model import METRICS, WHY, Attacked, Planted, Probe, Probed, RedTeam, metrics_of
 from opstune.settings import RedTeamSettings
 from opstune.skills import get
+from opstune.skills.base import target
 from opstune.tables import read_examples
 
 log = logging.getLogger(__name__)
@@ -187,6 +188,7 @@ def _probed(probe: Probe, said: Said, verdict: tuple[bool | None, str], secrets:
         reason=reason,
         asked=asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]} ... ({len(asked):,} signs)",
         text=masked(said.answer.text, secrets),
+        right=target(probe.answer) if probe.answer else "",
     )
 
 

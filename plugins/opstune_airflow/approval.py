@@ -5,7 +5,7 @@ Airflow's own approval: the task waits without a slot, a person answers on its p
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from opstune.evaluate import Verdict
+    from opstune.settings import ApprovalSettings
 
 _SUBJECT: Final = "May this model be registered and deployed?"
 _COLUMNS: Final = ("line", "n", "value", "bound", "threshold", "base", "champion", "passed")
@@ -43,7 +44,7 @@ class Approval(ApprovalOperator):
         refuse_foreign(tasks.open_run(self.plan), ref)
         run = context["dag_run"]
         link = reports.url(run.dag_id, run.run_id, ref.path.name)
-        self.body = body(self.plan, read_verdict(ref), link, asked.hours)
+        self.body = body(self.plan, read_verdict(ref), link, context["params"]["deploy"], asked, datetime.now(UTC))
         self.assigned_users = [{"id": user, "name": user} for user in asked.users] or None
         self.response_timeout = timedelta(hours=asked.hours)
         self.log.info("Waiting for a person, at most %g hours; asked: %s", asked.hours, asked.users or "anybody")
@@ -56,18 +57,25 @@ class Approval(ApprovalOperator):
         return super().execute_complete(context, event)
 
 
-def body(plan: dict[str, Any], verdict: Verdict, link: str, hours: float) -> str:
-    """What a person reads before they decide, as Markdown: the verdict in words, and the gate's table."""
+def body(
+    plan: dict[str, Any], verdict: Verdict, link: str, deploy: bool, asked: ApprovalSettings, now: datetime
+) -> str:
+    """What a person reads before they decide, as Markdown: the verdict, what an answer does, and the gate's table."""
     from opstune.evaluate import gate_table
 
     rows = [[_cell(row[column]) for column in _COLUMNS] for row in gate_table(verdict)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [list(_COLUMNS), ["---"] * len(_COLUMNS), *rows])
+    yes = "registers it and makes it the champion" if deploy else "registers it; the form said not to deploy it"
+    who = " or ".join(asked.users) or "Whoever may change this DAG's tasks"
+    until = now + timedelta(hours=asked.hours)
     return (
         f"**{verdict.sentence}**\n\n"
         f"The file that ships was measured: run `{plan['id']}`, a {plan['mode']} retrain. "
         f"[The whole report]({link}) shows the worst answers and what is newly broken.\n\n"
-        f"**Approve** registers it and makes it the champion. **Reject** ends the run: nothing is registered and the "
-        f"champion stays. Without an answer within {hours:g} hours it is rejected.\n\n{table}\n"
+        f"- **Approve** {yes}.\n"
+        f"- **Reject** ends the run: nothing is registered and the champion stays.\n"
+        f"- {who} may answer until {until:%A %-d %B %Y, %H:%M} UTC. No answer by then is a no.\n\n"
+        f"{table}\n"
     )
 
 

@@ -44,9 +44,9 @@ def fields(mode: str) -> dict[str, Param]:
         "approval": Param(
             False,
             type="boolean",
-            title="Ask a person before it is registered",
-            description="A model that passes its gate waits, without a worker, until somebody approves it under "
-            "Required Actions; nobody's answer within approval.hours is a no. Off: only if approval.required says so.",
+            title="Ask for approval",
+            description="A model that passes its gate waits until somebody says yes or no under Required Actions; no "
+            "answer in time is a no. Off: nobody is asked, unless opstune.yaml always wants it (approval.required).",
         ),
         "wait_for_annotation": Param(
             False,

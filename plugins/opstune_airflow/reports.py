@@ -22,10 +22,11 @@ _FILES: Final = {"gate_shipped": "report.html", "gate": "report.html", "dataset"
 #: A report needs no script and nothing from elsewhere; an answer in it that looks like one gets none.
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 
-#: The tab of a DAG run. Airflow fills in the names in braces.
+#: The tab of a DAG run. Airflow fills in the names in braces, and the page's base is put before a path without a slash:
+#: with one, the tab would miss an Airflow that stands under a path of its host.
 VIEW: Final[dict[str, Any]] = {
     "name": "Report",
-    "href": f"{PREFIX}/{{DAG_ID}}/{{RUN_ID}}",
+    "href": f"{PREFIX.lstrip('/')}/{{DAG_ID}}/{{RUN_ID}}",
     "destination": "dag_run",
     "url_route": "opstune-report",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from opstune.errors import IntegrityError
 from opstune.evaluate.gates import Gate
 from opstune.evaluate.verdict import Seen, ShareSeen, Verdict, decide, judge
 from opstune.security import signing
+from opstune.settings import ApprovalSettings
 from opstune_airflow import approval, tasks
 from opstune_airflow.approval import Approval
 
@@ -52,7 +54,12 @@ class Instance:
 @pytest.fixture
 def context(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     run = SimpleNamespace(dag_id="retrain_weekly", run_id="manual__1")
-    found = {"params": {"approval": True}, "ti": Instance(), "task_instance": Instance(), "dag_run": run}
+    found = {
+        "params": {"approval": True, "deploy": True},
+        "ti": Instance(),
+        "task_instance": Instance(),
+        "dag_run": run,
+    }
     monkeypatch.setattr(tasks, "get_current_context", lambda: found)
     monkeypatch.setattr(tasks.settings, "as_connection", lambda name: None)
     return found
@@ -93,8 +100,24 @@ def test_the_table_the_users_and_the_end_of_the_wait_go_with_the_question(
     assert [user["id"] for user in told["assigned_users"]] == ["mira", "kai"]
     assert (told["options"], told["defaults"]) == (["Approve", "Reject"], ["Reject"])
     assert "| remediation function | 200 | 99.5 % |" in told["body"]
-    assert "Promoted: " in told["body"] and "within 2 hours" in told["body"]
+    assert "Promoted: " in told["body"] and "mira or kai may answer until" in told["body"]
     assert "/opstune/reports/retrain_weekly/manual__1/gate_shipped" in told["body"]
+
+
+@pytest.mark.parametrize(
+    ("users", "deploy", "said"),
+    [
+        (["mira"], True, "- mira may answer until Tuesday 1 December 2026, 02:30 UTC. No answer by then is a no."),
+        ([], True, "- Whoever may change this DAG's tasks may answer until Tuesday 1 December 2026, 02:30 UTC."),
+        ([], True, "- **Approve** registers it and makes it the champion."),
+        ([], False, "- **Approve** registers it; the form said not to deploy it."),
+    ],
+)
+def test_a_person_reads_who_may_answer_until_when_and_what_a_yes_does(
+    users: list[str], deploy: bool, said: str
+) -> None:
+    asked, now = ApprovalSettings(users=users, hours=17.5), datetime(2026, 11, 30, 9, 0, tzinfo=UTC)
+    assert said in approval.body(PLAN, verdict(), "/report", deploy, asked, now)
 
 
 def test_nobody_is_asked_about_a_verdict_that_somebody_changed(

@@ -89,5 +89,25 @@ def test_every_source_and_profile_is_yaml_with_a_first_comment() -> None:
         assert text.startswith("#"), f"{path.name} does not say what it is for"
 
 
+@pytest.mark.parametrize(
+    ("call", "where"),
+    [
+        # The writer decides, on the signed verdict; the catalogue does what the ledger says, and nobody else does.
+        ("set_registered_model_alias", {"registry/catalogue.py"}),
+        ("delete_registered_model_alias", {"registry/catalogue.py"}),
+        ("set_aliases", {"registry/writing.py"}),
+        ("proof.check", {"registry/shelf.py"}),
+        # Nothing is sent anywhere, or written for others, but what was proven.
+        ("Release", {"pipeline/deploying.py"}),
+    ],
+)
+def test_what_answers_in_production_is_decided_in_one_place(call: str, where: set[str]) -> None:
+    library = ROOT / "include" / "opstune"
+    calls = re.compile(rf"(?<!class )(?<!def )(?<![\w]){re.escape(call)}\(")
+    found = [path for path in CODE if path.is_relative_to(ROOT / "include") or path.is_relative_to(ROOT / "plugins")]
+    calling = {str(path.relative_to(library)) for path in found if calls.search(path.read_text())}
+    assert calling - {"bench/registry.py"} == where
+
+
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()

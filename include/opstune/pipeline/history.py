@@ -96,8 +96,8 @@ def dataset(run: Run, examples: Ref) -> Ref:
     Whatever the mode, the champion must not have been trained on the test set, and the card says what
     changed since its dataset.
     """
-    settings, parent, champion = run.settings, run.parent, run.champion
     refuse_foreign(run, examples)
+    settings, parent, champion = run.settings, run.parent, run.champion
     ref = signed(
         run,
         "dataset",

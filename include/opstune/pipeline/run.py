@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,10 +12,13 @@ from typing import Concatenate, ParamSpec
 
 from opstune import tracking
 from opstune.artifacts import Ref, write_text
+from opstune.errors import ServiceDown
 from opstune.registry import Registry, Version
 from opstune.security import signing
 from opstune.security.keys import Keyring
 from opstune.settings import Mode, Settings
+
+log = logging.getLogger(__name__)
 
 #: MLflow hears of a training this often while it runs; a shorter one is told when it ends.
 _LIVE_SECONDS = 30.0
@@ -42,11 +46,19 @@ class Run:
 
     @property
     def champion(self) -> Version | None:
-        """The champion as it was when the run began: what must be beaten. A run never competes with its own model."""
+        """The champion as it was when the run began: what must be beaten. A run never competes with its own model.
+
+        Raises:
+            IntegrityError: a file of it changed; or, when the run begins, an alias was moved by hand in MLflow.
+        """
         settled = self.folder / "champion.json"
         if settled.is_file():
             version = json.loads(settled.read_text())
             return self.registry.show(version) if version else None
+        try:
+            self.registry.agree()
+        except ServiceDown as error:
+            log.warning("Nobody could see whether MLflow agrees with the ledger, which says who is champion: %s", error)
         found = self.registry.champion()
         write_text(settled, json.dumps(found.version if found else None))
         return found

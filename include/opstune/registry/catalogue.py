@@ -69,10 +69,10 @@ class Catalogue:
             aliases = {alias: names.get(number, f"mlflow:{number}") for alias, number in ours.items()}
             return Seen(numbers, aliases, found.tags.get(_HEAD_TAG))
 
-    def claims(self) -> dict[int, str]:
-        """Every line that was ever claimed, by its number."""
+    def claims(self, after: int = 0) -> dict[int, str]:
+        """Every line that was ever claimed, or those with a higher number than ``after``, by their numbers."""
         with tracking.reachable(self._uri):
-            found = self._versions(self.queue)
+            found = self._versions(self.queue, after)
             return {int(version.version): version.tags[_LINE_TAG] for version in found if _LINE_TAG in version.tags}
 
     def claim(self, entry: Entry) -> int:
@@ -139,11 +139,12 @@ class Catalogue:
             if error.error_code != _EXISTS:
                 raise
 
-    def _versions(self, model: str) -> list[ModelVersion]:
-        """All versions of a registered model, the lowest number first."""
+    def _versions(self, model: str, after: int = 0) -> list[ModelVersion]:
+        """The versions of a registered model with a higher number than ``after``, the lowest first."""
         found, token = [], None
+        wanted = f"name = '{model}' AND version_number > {after}"
         while True:
-            page = self._client.search_model_versions(f"name = '{model}'", page_token=token)
+            page = self._client.search_model_versions(wanted, page_token=token)
             found.extend(page)
             if not (token := page.token):
                 return sorted(found, key=lambda version: int(version.version))

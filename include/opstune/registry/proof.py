@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from opstune import artifacts
-from opstune.errors import InputError
+from opstune.errors import InputError, IntegrityError
 from opstune.registry import bundle
 from opstune.registry.bundle import Version
 from opstune.security import signing
 
-_JUDGED = ("evaluation", "verdict")
+#: What a verdict is about, what it was made from, and itself.
+_JUDGED = ("gguf", "evaluation", "verdict")
 
 
 def check(version: Version, keys: Path) -> None:
@@ -20,11 +21,9 @@ def check(version: Version, keys: Path) -> None:
 
     Raises:
         InputError: a verdict says something else, or none is about the GGUF.
-        IntegrityError: a verdict, or an evaluation that it was made from, was not signed by this home's key.
+        IntegrityError: as ``attest``.
     """
-    for kind in _JUDGED:
-        for name in version.of_kind(kind):
-            signing.attest(artifacts.open_ref(version.folder / name), keys)
+    attest(version, keys)
     for name in version.of_kind("verdict"):
         if (told := read(version, name)["verdict"]) != "promote":
             todo = f"Its report says why: {version.folder / name / 'report.html'}."
@@ -38,6 +37,24 @@ def check(version: Version, keys: Path) -> None:
     if not any(measured & bundle.inputs_of(version.folder / name) for name in version.of_kind("verdict")):
         todo = "Evaluate the GGUF, gate it, and register the run again."
         raise InputError(f"no verdict of {version.version} is about the GGUF that ships", "registry", todo)
+
+
+def attest(version: Version, keys: Path) -> None:
+    """What was judged, and how, was signed here: not by whoever could only sign a bundle around it.
+
+    Raises:
+        IntegrityError: the GGUF, an evaluation or a verdict was not signed by this home's key, or is not the one that
+            the lineage names; or a verdict changed. It is named.
+    """
+    for kind in _JUDGED:
+        for name in version.of_kind(kind):
+            ref = artifacts.open_ref(version.folder / name)
+            signing.attest(ref, keys)
+            if ref.sha256 != version.stages[name].sha256:
+                what = f"{ref.path} is not the {name} that {version.folder / bundle.FACTS} names"
+                raise IntegrityError(what, "registry", "Restore the bundle from a backup.")
+            if kind == "verdict":
+                artifacts.verify(ref)
 
 
 def decision(version: Version) -> str:

@@ -21,6 +21,7 @@ from opstune.registry import bundle, numbers, proof, signing
 from opstune.registry.bundle import Facts, Stage, Version
 from opstune.registry.catalogue import Catalogue
 from opstune.registry.ledger import Entry, Ledger, registered, standing
+from opstune.registry.shelf import Shelf
 from opstune.registry.writing import State, Writer
 from opstune.settings import Mode, RegistrySettings
 
@@ -35,17 +36,17 @@ class Registry:
     """
 
     def __init__(self, tracking_uri: str, settings: RegistrySettings, home: Path) -> None:
-        self._models = home / "models"
         self._keys = home / "keys"
+        self._shelf = Shelf(home)
         self._ledger = Ledger(home / "ledger", self._keys)
         self._catalogue = Catalogue(tracking_uri, settings)
-        self._writer = Writer(home, self._ledger, self._catalogue)
+        self._writer = Writer(home, self._ledger, self._catalogue, self._shelf)
 
     def champion(self) -> Version | None:
         """The version in production by the ledger, verified, or none."""
         entries = self._ledger.entries()
         version = standing(entries).get("champion")
-        return self._load(version, entries) if version else None
+        return self._shelf.load(version, entries) if version else None
 
     def show(self, version: str) -> Version:
         """One version, verified.
@@ -54,7 +55,7 @@ class Registry:
             InputError: it was never registered.
             IntegrityError: a file of it changed, is missing or was added; it is named.
         """
-        return self._load(version, self._ledger.entries())
+        return self._shelf.load(version, self._ledger.entries())
 
     def proven(self, version: str) -> Version:
         """As ``show``, and its verdicts, signed here, let it answer.
@@ -62,14 +63,12 @@ class Registry:
         Raises:
             InputError: a verdict says something else than promote, or none is about the GGUF in the bundle.
         """
-        found = self.show(version)
-        proof.check(found, self._keys)
-        return found
+        return self._shelf.proven(version, self._ledger.entries())
 
     def list(self) -> Sequence[Version]:
         """Every registered version, oldest number first; signatures are checked when one is loaded."""
         entries = self._ledger.entries()
-        return [self._read(version, entries) for version in sorted(registered(entries), key=numbers.parse)]
+        return [self._shelf.read(version, entries) for version in sorted(registered(entries), key=numbers.parse)]
 
     def ledger(self) -> Sequence[Entry]:
         """Every move, oldest first, signatures and the chain of hashes checked."""
@@ -124,7 +123,7 @@ class Registry:
                     git_revision=artifacts.git_revision(), packages=artifacts.packages(),
                 )  # fmt: skip
                 if folder := self._put(draft, facts):
-                    return self._load(facts.version, self._writer.enter(folder, state).entries)
+                    return self._shelf.load(facts.version, self._writer.enter(folder, state).entries)
                 taken.add(facts.version)
 
         if known := self._same(run_id, stages, self._ledger.entries()):
@@ -143,15 +142,14 @@ class Registry:
         """
 
         def move(state: State) -> Version:
-            found = self._load(version, state.entries)
-            proof.check(found, self._keys)
             champion = state.aliases.get("champion")
-            if champion != version:
-                wanted = {"champion": version, "previous": champion}
-                if "challenger" in found.aliases:
-                    wanted["challenger"] = None
-                state = self._writer.move("promote", version, wanted, who, why, state)
-            return self._read(version, state.entries)
+            if champion == version:
+                return self._shelf.load(version, state.entries)
+            wanted = {"champion": version, "previous": champion}
+            if state.aliases.get("challenger") == version:
+                wanted["challenger"] = None
+            state = self._writer.move("promote", version, wanted, who, why, state)
+            return self._shelf.read(version, state.entries)
 
         return self._writer.do(move)
 
@@ -166,42 +164,25 @@ class Registry:
         def swap(state: State) -> Version:
             if "previous" not in state.aliases:
                 raise InputError("there is no previous version to go back to", "registry", "Promote one instead.")
-            target = self._load(state.aliases["previous"], state.entries)
-            proof.check(target, self._keys)
-            wanted = {"champion": target.version, "previous": state.aliases["champion"]}
-            state = self._writer.move("rollback", target.version, wanted, who, why, state)
-            return self._read(target.version, state.entries)
+            target = state.aliases["previous"]
+            wanted = {"champion": target, "previous": state.aliases["champion"]}
+            state = self._writer.move("rollback", target, wanted, who, why, state)
+            return self._shelf.read(target, state.entries)
 
         return self._writer.do(swap)
 
-    def _read(self, version: str, entries: Sequence[Entry]) -> Version:
-        known = registered(entries)
-        if version not in known:
-            raise InputError(f"there is no version {version}", "registry", f"Registered: {', '.join(known) or 'none'}.")
-        aliases = [alias for alias, at in standing(entries).items() if at == version]
-        return bundle.read(self._models / version, aliases)
-
-    def _load(self, version: str, entries: Sequence[Entry]) -> Version:
-        """A version whose every file is as it was signed, by the signature that the ledger knows."""
-        found = self._read(version, entries)
-        signing.verify(found.folder, self._keys)
-        if signing.digest(found.folder) != registered(entries)[version]:
-            what = f"{found.folder} is signed, but is not the bundle that was registered as {version}"
-            raise IntegrityError(what, "registry", "Restore it from a backup.")
-        return found
-
     def _same(self, run_id: str, stages: Mapping[str, Stage], entries: Sequence[Entry]) -> Version | None:
         """The version that a run's model is registered as."""
-        for known in (self._read(version, entries) for version in registered(entries)):
+        for known in (self._shelf.read(version, entries) for version in registered(entries)):
             if known.run_id == run_id and all(known.stages.get(name) == stages[name] for name in bundle.REQUIRED):
                 log.info("run %s is registered as %s", run_id, known.version)
-                return self._load(known.version, entries)
+                return self._shelf.load(known.version, entries)
         return None
 
     @contextmanager
     def _draft(self) -> Iterator[Path]:
         """A folder to fill, which goes unless it became a version."""
-        draft = self._models / f".{uuid.uuid4().hex}.partial"
+        draft = self._shelf.folder / f".{uuid.uuid4().hex}.partial"
         draft.mkdir(parents=True)
         try:
             yield draft
@@ -212,7 +193,7 @@ class Registry:
         """The signed bundle to its place in one step, or none where another machine has just put one there."""
         artifacts.write_text(draft / bundle.FACTS, facts.model_dump_json(indent=1))
         signing.sign(draft, self._keys)
-        folder = self._models / facts.version
+        folder = self._shelf.folder / facts.version
         try:
             return draft.rename(folder)
         except OSError:
@@ -224,5 +205,5 @@ class Registry:
         self, taken: set[str], entries: Sequence[Entry], mode: Mode, parent: str | None, base: bundle.Base
     ) -> str:
         latest = numbers.highest(registered(entries))
-        changed = latest is not None and self._read(latest, entries).base.sha256 != base.sha256
+        changed = latest is not None and self._shelf.read(latest, entries).base.sha256 != base.sha256
         return numbers.following(taken, mode, parent, changed)

@@ -22,6 +22,7 @@ from opstune.errors import InputError, IntegrityError
 from opstune.registry import bundle, proof, signing
 from opstune.registry.catalogue import ALIASES, Catalogue, Seen
 from opstune.registry.ledger import START, Action, Entry, Ledger, extended, registered, standing
+from opstune.registry.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,10 @@ class State:
 class Writer:
     """Writes to the ledger under ``home`` and lets MLflow follow."""
 
-    def __init__(self, home: Path, ledger: Ledger, catalogue: Catalogue) -> None:
+    def __init__(self, home: Path, ledger: Ledger, catalogue: Catalogue, shelf: Shelf) -> None:
         self._lock = home / ".registry.lock"
-        self._models = home / "models"
         self._keys = home / "keys"
+        self._shelf = shelf
         self._ledger = ledger
         self._catalogue = catalogue
 
@@ -64,7 +65,7 @@ class Writer:
                 line is not as it was signed.
             ServiceDown: MLflow did not answer.
         """
-        self._models.mkdir(parents=True, exist_ok=True)
+        self._shelf.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self._lock):
             while True:
                 try:
@@ -73,27 +74,37 @@ class Writer:
                     log.info("another machine wrote to the registry first; looking again")
 
     def enter(self, folder: Path, state: State) -> State:
-        """The line of a bundle that stands: it is registered, as the challenger."""
+        """The line of a bundle that stands: it is registered, as the challenger.
+
+        Raises:
+            IntegrityError: the bundle or a verdict in it is not as it was signed here.
+        """
         signing.verify(folder, self._keys)
         found = bundle.read(folder)
+        proof.attest(found, self._keys)
         wanted = {"challenger": found.version}
         return self.move("register", found.version, wanted, "opstune", f"run {found.run_id}", state)
 
     def move(
         self, action: Action, version: str, wanted: Mapping[str, str | None], who: str, why: str, state: State
     ) -> State:
-        """The one place where aliases move. Returns what is the case afterwards.
+        """The one place where aliases move: who becomes champion is proven, the ledger is written, MLflow follows.
+
+        Returns what is the case afterwards.
 
         Raises:
-            InputError: nobody says who moves them and why.
+            InputError: nobody says who moves them and why, or the signed verdict does not let the version be champion.
+            IntegrityError: the version that becomes champion is not as it was registered.
         """
         if not who.strip() or not why.strip():
             raise InputError("the ledger keeps who moved an alias and why", "registry", "Say both: --who and --why.")
         entries, aliases = state.entries, state.aliases
+        if (champion := wanted.get("champion")) is not None:
+            self._shelf.proven(champion, entries)
         moves = {alias: (aliases.get(alias), to) for alias, to in wanted.items() if aliases.get(alias) != to}
         entry = Entry(
             at=datetime.now(UTC), who=who, action=action, version=version,
-            bundle=signing.digest(self._models / version), why=why, moves=moves,
+            bundle=signing.digest(self._shelf.folder / version), why=why, moves=moves,
             before=entries[-1].hash if entries else START,
         ).sealed(self._keys)  # fmt: skip
         number = self._catalogue.claim(entry)
@@ -103,14 +114,14 @@ class Writer:
             raise _Overtaken
         known = [*entries, entry]
         self._write(entries, known)
-        settled = self._follow(known, state.seen)
+        settled = self._follow(known, state.seen, number)
         told = ", ".join(f"{alias} {old or 'none'} → {new or 'none'}" for alias, (old, new) in moves.items())
         log.info("%s %s: %s (%s: %s)", action, version, told, who, why)
         return settled
 
     def _settle(self) -> State:
         """What the last writer left undone is done, and nothing was moved by hand."""
-        for draft in self._models.glob(".*.partial"):
+        for draft in self._shelf.folder.glob(".*.partial"):
             if time.time() - draft.stat().st_mtime > _DAY:
                 shutil.rmtree(draft, ignore_errors=True)
         seen = self._catalogue.seen()
@@ -121,34 +132,40 @@ class Writer:
         _refuse_moved_aliases(known, seen)
         state = State(known, seen, last)
         if known and seen.head != known[-1].hash:
-            state = self._follow(known, seen)
-        for folder in bundle.standing_in(self._models):
+            state = self._follow(known, seen, last)
+        for folder in bundle.standing_in(self._shelf.folder):
             if folder.name not in registered(state.entries):
                 state = self.enter(folder, state)
         return state
 
-    def _extended(self, entries: Sequence[Entry]) -> tuple[list[Entry], int]:
-        """The ledger with the lines that MLflow knows beyond it, and the number of the last one there."""
-        claims = self._catalogue.claims()
-        return extended(entries, claims, self._keys, self._catalogue.queue), max(claims, default=0)
+    def _extended(self, entries: Sequence[Entry], after: int = 0) -> tuple[list[Entry], int]:
+        """The ledger with the lines that MLflow knows beyond it, and the number of the last one there.
+
+        ``after`` is the last number that was looked at already.
+        """
+        claims = self._catalogue.claims(after)
+        return extended(entries, claims, self._keys, self._catalogue.queue), max(claims, default=after)
 
     def _write(self, entries: Sequence[Entry], known: Sequence[Entry]) -> None:
         for number, entry in enumerate(known[len(entries) :], start=len(entries) + 1):
             self._ledger.put(number, entry)
 
-    def _follow(self, entries: Sequence[Entry], seen: Seen) -> State:
-        """MLflow shows the ledger: also the lines that another machine adds meanwhile, whichever of the two is last."""
+    def _follow(self, entries: Sequence[Entry], seen: Seen, last: int) -> State:
+        """MLflow shows the ledger: also the lines that another machine adds meanwhile, whichever of the two is last.
+
+        ``last`` is the number of the ledger's last line in MLflow.
+        """
         while True:
             missing = [version for version in registered(entries) if version not in seen.numbers]
             for version in missing:
-                found = bundle.read(self._models / version)
+                found = bundle.read(self._shelf.folder / version)
                 self._catalogue.add(found, proof.decision(found))
             if missing:
                 seen = self._catalogue.seen()
             aliases = standing(entries)
             self._catalogue.set_aliases(aliases, seen)
             self._catalogue.set_head(entries[-1].hash)
-            known, last = self._extended(entries)
+            known, last = self._extended(entries, last)
             if len(known) == len(entries):
                 return State(known, Seen(seen.numbers, aliases, known[-1].hash), last)
             self._write(entries, known)

@@ -81,6 +81,18 @@ def test_a_file_that_is_changed_removed_or_added_is_named(
     assert copied.show("1.0.0").version == "1.0.0"
 
 
+def test_a_changed_file_is_named_in_words_whatever_its_hash(tmp_path: Path) -> None:
+    """Of some hashes model-signing's message is quoted otherwise."""
+    folder, keys = tmp_path / "bundle", tmp_path / "keys"
+    folder.mkdir()
+    (folder / "weights").write_text("as signed")
+    signing.sign(folder, keys)
+    for number in range(20):
+        (folder / "weights").write_text(str(number))
+        with pytest.raises(IntegrityError, match="weights changed after it was signed"):
+            signing.verify(folder, keys)
+
+
 @pytest.mark.parametrize(("harm", "told"), [(flip, "cannot be checked|not made by"), (Path.unlink, "is missing")])
 def test_a_harmed_signature_is_named(copied: Registry, tmp_path: Path, harm: Callable[[Path], None], told: str) -> None:
     harm(tmp_path / "copy" / "models" / "1.0.1" / "model.sig")
@@ -285,19 +297,42 @@ def test_a_verdict_of_another_run_is_not_registered(registry: Registry, make_run
         registry.register({**ours, **both}, "full", None, "ours")
 
 
-def test_a_signed_bundle_whose_verdict_nobody_signed_is_never_champion(
-    registry: Registry, make_run: MakeRun, home: Path
+def drop_signature(folder: Path) -> None:
+    (folder / "shipped_verdict" / "manifest.sig").unlink()
+
+
+def rewrite_verdict(folder: Path) -> None:
+    (folder / "shipped_verdict" / "verdict.json").write_text(json.dumps({"verdict": "promote", "lines": []}))
+
+
+def swap_gguf(folder: Path) -> None:
+    """Another model, signed here as well, where the judged one stood."""
+    shutil.rmtree(folder / "gguf")
+    shutil.copytree(folder.parent / "1.1.0" / "gguf", folder / "gguf")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (drop_signature, r"shipped_verdict/manifest\.sig is missing"),
+        (rewrite_verdict, r"shipped_verdict/verdict\.json changed"),
+        (swap_gguf, r"1\.2\.0/gguf is not the gguf that .*version\.json names"),
+    ],
+)
+def test_a_signed_bundle_around_what_nobody_judged_is_never_registered(
+    registry: Registry, make_run: MakeRun, home: Path, harm: Callable[[Path], None], told: str
 ) -> None:
     """As somebody may put it there who can sign bundles but was never given a verdict."""
-    registry.register(make_run("first"), "full", None, "first")
-    folder = home / "models" / "1.1.0"
+    registry.register(make_run("first", verdict="reject"), "full", None, "first")
+    registry.register(make_run("other"), "full", None, "other")
+    folder = home / "models" / "1.2.0"
     shutil.copytree(home / "models" / "1.0.0", folder)
     facts = json.loads((folder / bundle.FACTS).read_text())
-    (folder / bundle.FACTS).write_text(json.dumps({**facts, "version": "1.1.0"}))
-    (folder / "shipped_verdict" / "manifest.sig").unlink()
+    (folder / bundle.FACTS).write_text(json.dumps({**facts, "version": "1.2.0"}))
+    harm(folder)
     signing.sign(folder, home / "keys")
-    with pytest.raises(IntegrityError, match=r"shipped_verdict/manifest\.sig is missing"):
-        registry.promote("1.1.0", who="mallory", why="trust me")
-    with pytest.raises(IntegrityError, match=r"shipped_verdict/manifest\.sig is missing"):
-        registry.proven("1.1.0")
+    with pytest.raises(IntegrityError, match=told):
+        registry.promote("1.2.0", who="mallory", why="trust me")
+    with pytest.raises(InputError, match=r"no version 1\.2\.0"):
+        registry.proven("1.2.0")
     assert registry.champion() is None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import needs
 import pytest
+import requests
 from mlflow_server import ADMIN, MlflowServer
 
 from opstune import tracking
@@ -132,6 +136,45 @@ def test_an_alias_that_somebody_with_edit_permission_moves_is_refused_and_named(
     assert tracking.connect(address(server, ADMIN, PASSWORD)).get_registered_model(tmp_path.name).aliases == {
         "champion": "1", "previous": "2",
     }  # fmt: skip
+
+
+def test_a_rollback_asks_the_server_no_more_often_than_it_must(
+    registry: Registry, champion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request pays for a login: three to look, one to claim, two aliases, one tag, and one last look."""
+    send, asked = requests.Session.send, list[str]()
+
+    def counted(self: requests.Session, request: requests.PreparedRequest, **options: object) -> requests.Response:
+        asked.append(f"{request.method} {urlsplit(request.url).path.rpartition('mlflow/')[2]}")
+        return send(self, request, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(requests.Session, "send", counted)
+        registry.rollback(who="anna", why="too many restarts")
+    assert asked == [
+        "GET registered-models/get", "GET model-versions/search", "GET model-versions/search",
+        "POST model-versions/create", "POST registered-models/alias", "POST registered-models/alias",
+        "POST registered-models/set-tag", "GET model-versions/search",
+    ]  # fmt: skip
+
+
+@pytest.mark.drill
+@pytest.mark.timeout(1800)
+def test_fifty_rollbacks_by_alias_are_timed(
+    registry: Registry, champion: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Busy cores take their time for fifty times eight hashed passwords; on quiet ones `make bench` has the figure."""
+    seconds = []
+    for number in range(50):
+        began = time.perf_counter()
+        found = registry.rollback(who="anna", why="timed")
+        seconds.append(time.perf_counter() - began)
+        assert found.version == ("1.0.0", "1.1.0")[number % 2]
+    p99 = sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
+    record_property("rollback_p99_seconds", round(p99, 3))
+    assert p99 < 60
+    assert [entry.action for entry in registry.ledger()[4:]] == ["rollback"] * 50
+    assert registry.verify("1.1.0").aliases == ("champion",)
 
 
 def test_no_log_and_no_traceback_holds_a_password(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "registry"))
 from stages import run_maker
 
+from opstune import cli
 from opstune.cli import app, models
 
 RUN = "retrain_weekly-manual-2026-11-21T13-24-31.737101"
@@ -103,3 +105,36 @@ def test_a_move_needs_a_reason() -> None:
     assert CliRunner().invoke(app, ["models", "rollback"]).exit_code == 2
     refused = CliRunner().invoke(app, ["models", "rollback", "--why", " "])
     assert "the ledger keeps who moved an alias and why" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "models/1.0.1/adapter/adapter_model.safetensors",
+        "models/1.0.1/gguf/model.gguf",
+        "models/1.0.1/gguf/chat_template.jinja",
+        "models/1.0.1/shipped_verdict/report.html",
+        "models/1.0.1/shipped_verdict/verdict.json",
+        "ledger/000002.json",
+    ],
+)
+def test_what_somebody_changed_is_named_by_every_command_that_needs_it(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(home, copy)
+    monkeypatch.setenv("OPSTUNE_HOME", str(copy))
+    content = bytearray((copy / file).read_bytes())
+    content[-1] ^= 1
+    (copy / file).write_bytes(content)
+    for words in (
+        ["verify", "1.0.1"],
+        ["show", "1.0.1"],
+        ["diff", "1.0.0", "1.0.1"],
+        ["promote", "1.0.1", "--why", "any"],
+    ):
+        monkeypatch.setattr(sys, "argv", ["opstune", "models", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == cli.FAULT
+        assert file in " ".join(capsys.readouterr().err.split())

@@ -4,7 +4,6 @@ from opstune.evaluate.evaluate import Evaluation, evaluate, read_evaluation
 from opstune.evaluate.gates import Gate, Gates, read_gates
 from opstune.evaluate.judging import gate, read_newly_broken, read_verdict
 from opstune.evaluate.lines import Line, Verdict
-from opstune.evaluate.statistics import simulate_gate
 from opstune.evaluate.wording import gate_table
 
 __all__ = [
@@ -20,5 +19,4 @@ __all__ = [
     "read_gates",
     "read_newly_broken",
     "read_verdict",
-    "simulate_gate",
 ]

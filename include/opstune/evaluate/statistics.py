@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import numpy as np
 from scipy.special import bdtr, betaincinv, ndtri  # scipy.stats wraps these, and takes a second to import
 
 CONFIDENCE = 0.95
@@ -98,10 +97,3 @@ def cases_needed(passes: Callable[[int], bool], cases: int) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if passes(middle) else (middle + 1, high)
     return high
-
-
-def simulate_gate(true_rate: float, threshold: float, n: int, draws: int, seed: int) -> float:
-    """Share of seeded draws in which a model of this true rate passes ``above threshold`` on ``n`` cases."""
-    right = np.random.default_rng(seed).binomial(n, true_rate, size=draws)
-    passing = {int(k): lower_bound(int(k), n) > threshold for k in np.unique(right)}
-    return sum(passing[int(k)] for k in right) / draws

@@ -124,13 +124,14 @@ def test_a_line_stands_so(line: Gate, evidence: Evidence | None, status: Status)
     assert found.reason
 
 
-def test_the_table_above_holds_every_kind_direction_reference_unit_and_status() -> None:
+def test_the_tables_hold_every_kind_direction_reference_unit_status_and_verdict() -> None:
     lines = [line for line, _, _ in CASES]
     asked_for = {(line.direction, line.reference) for line in lines if line.kind in ("bound", "guard", "point")}
     assert asked_for == {(direction, to) for direction in get_args(Direction) for to in get_args(Reference)}
     assert {line.kind for line in lines} == set(get_args(Kind))
     assert {line.unit for line in lines} == set(get_args(Unit))
     assert {status for _, _, status in CASES} == set(get_args(Status))
+    assert {verdict for _, verdict, _ in VERDICTS} == set(get_args(Decision))
 
 
 @pytest.mark.parametrize(
@@ -192,27 +193,27 @@ def test_the_bound_of_a_line_is_on_the_side_that_is_asked() -> None:
     assert judge(OVER_CHAMPION, Seen(DifferenceSeen(3, 1, 100)), REACH).bound == difference_bounds(3, 1, 100)[0]
 
 
-@pytest.mark.parametrize(
-    ("lines", "verdict", "words"),
-    [
-        ([line("passed"), line("passed", "parameters")], "promote", "all 2 deciding lines"),
-        ([line("passed"), line("not_applicable")], "promote", "all 1 deciding lines"),
-        ([line("passed"), line("alarm", "severity", "alarm")], "promote", "decide nothing: remediation severity"),
-        ([line("passed"), line("undecided", "parameters", more=70)], "insufficient_data", "70 more test cases"),
-        ([line("failed"), line("undecided", "parameters", more=70)], "reject", "because of function"),
-        ([line("failed"), line("failed", "parameters")], "reject", "1 more fails: remediation parameters"),
-        ([line("not_applicable"), line("not_applicable", "parameters")], "insufficient_data", "nothing was decided"),
-        ([line("not_applicable"), line("passed", "severity", "alarm")], "insufficient_data", "nothing was decided"),
-        ([line("passed"), line("failed", kind="alarm")], "promote", "all 1 deciding lines"),
-        ([line("passed"), line("alarm", "severity", "guard")], "promote", "decide nothing: remediation severity"),
-        ([line("passed"), line("failed", "severity", "guard")], "reject", "because of severity"),
-        ([line("passed"), line("undecided", "severity", "guard", 9)], "insufficient_data", "9 more test cases"),
-        ([line("passed"), line("failed", "severity", "point")], "reject", "because of severity"),
-        ([line("passed", "severity", "point")], "insufficient_data", "nothing was decided"),
-        ([line("passed", "severity", "guard")], "promote", "all 1 deciding lines"),
-        ([line("passed"), line("undecided", kind="alarm")], "promote", "all 1 deciding lines"),
-    ],
-)
+VERDICTS: list[tuple[list[Line], Decision, str]] = [
+    ([line("passed"), line("passed", "parameters")], "promote", "all 2 deciding lines"),
+    ([line("passed"), line("not_applicable")], "promote", "all 1 deciding lines"),
+    ([line("passed"), line("alarm", "correct", "alarm")], "promote", "decide nothing: remediation correct"),
+    ([line("passed"), line("undecided", "parameters", more=70)], "insufficient_data", "70 more test cases"),
+    ([line("failed"), line("undecided", "parameters", more=70)], "reject", "because of function"),
+    ([line("failed"), line("failed", "parameters")], "reject", "1 more fails: remediation parameters"),
+    ([line("not_applicable"), line("not_applicable", "parameters")], "insufficient_data", "nothing was decided"),
+    ([line("not_applicable"), line("passed", "correct", "alarm")], "insufficient_data", "nothing was decided"),
+    ([line("passed"), line("failed", kind="alarm")], "promote", "all 1 deciding lines"),
+    ([line("passed"), line("alarm", "correct", "guard")], "promote", "decide nothing: remediation correct"),
+    ([line("passed"), line("failed", "correct", "guard")], "reject", "because of correct"),
+    ([line("passed"), line("undecided", "correct", "guard", 9)], "insufficient_data", "9 more test cases"),
+    ([line("passed"), line("failed", "correct", "point")], "reject", "because of correct"),
+    ([line("passed", "correct", "point")], "insufficient_data", "nothing was decided"),
+    ([line("passed", "correct", "guard")], "promote", "all 1 deciding lines"),
+    ([line("passed"), line("undecided", kind="alarm")], "promote", "all 1 deciding lines"),
+]
+
+
+@pytest.mark.parametrize(("lines", "verdict", "words"), VERDICTS)
 def test_lines_make_a_verdict(lines: Sequence[Line], verdict: Decision, words: str) -> None:
     found = decide(lines)
     assert found.verdict == verdict

@@ -21,6 +21,7 @@ from opstune.evaluate.metrics import (
     Latency,
     Majority,
     Share,
+    cause_similarity,
     confusion,
     latency,
     majority,
@@ -55,6 +56,7 @@ class Measured(Frozen):
     """One model: skill → metric → share. ``free`` and ``constrained_sample`` are of the same sampled cases.
 
     ``unscored`` is skill → cases whose scoring failed: they count in no metric, neither for nor against the model.
+    ``root_causes`` is skill → mean similarity of the root causes that it names, 0 to 1, where any is known.
     """
 
     engine: str
@@ -62,6 +64,7 @@ class Measured(Frozen):
     free: dict[str, dict[str, Share]]
     constrained_sample: dict[str, dict[str, Share]]
     confusion: dict[str, dict[str, dict[str, int]]]
+    root_causes: dict[str, float] = Field(default_factory=dict)
     latency: Latency | None
     text: Text | None = None
     resources: Resources = Resources(memory_mb=None, disk_bytes=None)
@@ -151,14 +154,15 @@ def _measured(examples: Sequence[Example], predicted: Predicted) -> Measured:
     expected = {example.id: example.answer for example in examples}
     unscored = Counter(p.skill for p in predictions if set(p.scores) == {VALID})
     alone = [p for p in predictions if p.seconds is not None]
+    said = {skill: [(expected[p.id], p.parsed) for p in of_skill] for skill, of_skill in pairs.items()}
+    causes = {skill: cause_similarity(of_skill) for skill, of_skill in said.items()}
     return Measured(
         engine=predicted.engine,
         metrics=shares((p.skill, p.scores) for p in predictions),
         free=shares((p.skill, p.free.scores) for p in sampled if p.free),
         constrained_sample=shares((p.skill, p.scores) for p in sampled),
-        confusion={
-            skill: confusion(skill, ((expected[p.id], p.parsed) for p in of_skill)) for skill, of_skill in pairs.items()
-        },
+        confusion={skill: confusion(skill, of_skill) for skill, of_skill in said.items()},
+        root_causes={skill: alike for skill, alike in causes.items() if alike is not None},
         latency=latency([p.seconds for p in alone if p.seconds is not None], sum(p.tokens for p in alone)),
         text=_text(predictions, [target(expected[p.id]) for p in predictions]),
         resources=Resources(memory_mb=predicted.memory_mb, disk_bytes=predicted.disk_bytes),
@@ -209,11 +213,16 @@ def read_predictions(ref: Ref, role: str) -> list[Prediction]:
 
 
 def _counts(evaluation: Evaluation) -> dict[str, float]:
-    """What travels with the ref: how many cases, and the shares of each role by skill and metric."""
+    """What travels with the ref: how many cases, and each role's shares and similarities by skill and metric."""
     found = {
         f"{role}.{skill}.{metric}": round(share.value, 4)
         for role, measured in evaluation.roles.items()
         for skill, metrics in measured.metrics.items()
         for metric, share in metrics.items()
     }
-    return {"cases": sum(evaluation.cases.values()), **found}
+    causes = {
+        f"{role}.{skill}.root_cause_similarity": round(alike, 4)
+        for role, measured in evaluation.roles.items()
+        for skill, alike in measured.root_causes.items()
+    }
+    return {"cases": sum(evaluation.cases.values()), **found, **causes}

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from opstune.evaluate.statistics import lower_bound, quantile_upper_bound, upper_bound
 from opstune.skills import get
-from opstune.skills.base import Scores, target
+from opstune.skills.base import Scores, similarity, target
 
 log = logging.getLogger(__name__)
 
@@ -131,3 +131,16 @@ def confusion(
     for expected, predicted in pairs:
         table[label(expected)][label(predicted) if predicted is not None else INVALID] += 1
     return {expected: dict(row) for expected, row in sorted(table.items())}
+
+
+def cause_similarity(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any] | None]]) -> float | None:
+    """Mean ``similarity`` of root causes, 0 to 1, from (expected, predicted), over the cases that have a known one.
+
+    An invalid answer is like nothing. None where no cause is known.
+    """
+    found = [
+        similarity(str(expected["root_cause"]), str((predicted or {}).get("root_cause") or ""))
+        for expected, predicted in pairs
+        if expected.get("root_cause")
+    ]
+    return sum(found) / len(found) if found else None

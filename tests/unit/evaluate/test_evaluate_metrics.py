@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from opstune.evaluate.metrics import confusion, latency, majority, shares
+from opstune.evaluate.metrics import cause_similarity, confusion, latency, majority, shares
 
 RIGHT = {"correct": True, "function": True, "parameters": True, "valid_json": True}
 WRONG = {"correct": False, "function": False, "valid_json": True}
@@ -54,3 +54,23 @@ def test_an_invalid_answer_has_a_column_of_its_own() -> None:
         ({"severity": "SEV-0"}, {"severity": "SEV-0"}),
     ]
     assert confusion("triage", pairs) == {"SEV-0": {"SEV-0": 1}, "SEV-1": {"SEV-2": 1, "(invalid)": 1}}
+
+
+FULL = {"severity": "SEV-1", "root_cause": "the disk of db-1 is full"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "alike"),
+    [
+        ([(FULL, FULL)], 1.0),
+        ([(FULL, {**FULL, "root_cause": "the disk of db-2 is full"})], 5 / 6),
+        ([(FULL, FULL), (FULL, None)], 0.5),
+        ([(FULL, FULL), (FULL, {"severity": "SEV-1", "root_cause": ""})], 0.5),
+        ([(FULL, FULL), ({"severity": "SEV-1"}, FULL)], 1.0),
+        ([({"severity": "SEV-1"}, FULL)], None),
+    ],
+)
+def test_root_causes_are_as_alike_as_their_words_where_one_is_known(
+    pairs: list[tuple[dict[str, str], dict[str, str] | None]], alike: float | None
+) -> None:
+    assert cause_similarity(pairs) == (None if alike is None else pytest.approx(alike))

@@ -62,6 +62,9 @@ class Gate(Frozen):
             raise ValueError(f"over all skills there is no metric {metric}; known: {', '.join(over_all)}")
         if self.skill == RED_TEAM and metric not in METRICS:
             raise ValueError(f"the red team has no metric {metric}; known: {', '.join(METRICS)}")
+        of_skill = (*SKILLS[self.skill].metrics, VALID, LATENCY_P95) if self.skill in SKILLS else ()
+        if of_skill and metric not in (*of_skill, *_FIGURES):
+            raise ValueError(f"{self.skill} has no metric {metric}; known: {', '.join(of_skill)}")
         if metric in _FIGURES and metric != LATENCY_P95 and self.skill != ALL:
             raise ValueError(f"{metric} is measured over all skills together: write skill: {ALL}")
         if metric in _FIGURES and self.reference != "absolute":

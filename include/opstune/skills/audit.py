@@ -46,6 +46,7 @@ class Audit:
     name = "audit"
     context_model = AuditContext
     answer_model = AuditAnswer
+    metrics = ("correct", "risk", "underrated", "security_impact", "root_cause", "actions")
 
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("assess this audit entry", context)

@@ -30,6 +30,11 @@ class Skill(Protocol):
     @property
     def answer_model(self) -> type[BaseModel]: ...
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every name that ``score`` may give; what a gate may ask for."""
+        ...
+
     def render(self, context: Mapping[str, Any]) -> str:
         """The user message of one case."""
         ...

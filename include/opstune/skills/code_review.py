@@ -93,6 +93,7 @@ class CodeReview:
     name = "code_review"
     context_model = CodeReviewContext
     answer_model = CodeReviewAnswer
+    metrics = ("correct", "findings", "risk", "false_finding", "missed_finding", "line")
 
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("review this code", context)

@@ -70,6 +70,7 @@ class Diagnosis:
     name = "diagnosis"
     context_model = DiagnosisContext
     answer_model = DiagnosisAnswer
+    metrics = ("correct", "root_cause", "query", "paths", "remediation")
 
     def render(self, context: Mapping[str, Any]) -> str:
         calls = {service: ", ".join(called) for service, called in context.get("topology", {}).items()}

@@ -51,6 +51,7 @@ class LogError:
     name = "log_error"
     context_model = LogErrorContext
     answer_model = LogErrorAnswer
+    metrics = ("correct", "category", "severity", "message")
 
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("find the error in this log", context)

@@ -57,6 +57,11 @@ class Remediation:
     context_model = RemediationContext
     answer_model = RemediationAnswer
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        each = sorted({f"parameter_{name}" for parameters in functions().values() for name in parameters})
+        return ("correct", "function", "parameters", "false_positive", "false_negative", *each)
+
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("which function fixes this alert?", context)
 

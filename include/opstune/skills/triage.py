@@ -45,6 +45,7 @@ class Triage:
     name = "triage"
     context_model = TriageContext
     answer_model = TriageAnswer
+    metrics = ("correct", "severity", "root_cause")
 
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("triage this incident", context)

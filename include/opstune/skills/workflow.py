@@ -69,6 +69,7 @@ class Workflow:
     name = "workflow"
     context_model = WorkflowContext
     answer_model = WorkflowAnswer
+    metrics = ("correct", "steps", "trigger", "rollback")
 
     def render(self, context: Mapping[str, Any]) -> str:
         return render_record("draft an automation for this failure", context)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from fake_engine import FakeEngine, example, write_dataset
 
+from opstune import artifacts
 from opstune.artifacts import Ref
 from opstune.engines.base import Answer, Engine
 from opstune.errors import ConfigError, DataError, EvaluationError, IntegrityError, ServiceDown
@@ -137,6 +138,18 @@ def test_a_model_that_was_not_measured_is_an_error_and_leaves_nothing(
     with pytest.raises(EvaluationError):
         make(challenger=FakeEngine("lost", examples, **fault))
     assert not (tmp_path / "evaluate").exists()
+
+
+def test_an_engine_lost_half_way_leaves_nothing_that_a_gate_could_reject(
+    make: Make, engines: dict[str, FakeEngine], tmp_path: Path
+) -> None:
+    """The task is red and is tried again: whoever judges finds no evaluation, and the answers kept so far are none."""
+    engines["challenger"].broken, engines["challenger"].after = ServiceDown("the engine went away"), 200
+    with pytest.raises(ServiceDown, match="the engine went away"):
+        make(**engines)
+    assert engines["challenger"].asked == [100, 100]
+    assert artifacts.find(tmp_path / "evaluate") is None
+    assert (tmp_path / "evaluate.work" / "challenger.jsonl").is_file()
 
 
 def test_an_empty_test_set_is_an_error(tmp_path: Path, settings: EvaluateSettings) -> None:

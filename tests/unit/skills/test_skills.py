@@ -10,6 +10,7 @@ import pytest
 from opstune.errors import ConfigError
 from opstune.skills import SKILLS, get
 from opstune.skills.base import messages, similarity, target
+from opstune.skills.functions import functions
 from opstune.skills.log_error import statements
 
 ALERT = {"alert": "QueueStuck", "severity": "high", "labels": {"namespace": "shop", "pod": "cart-1", "team": "blue"}}
@@ -125,3 +126,22 @@ def test_a_function_outside_the_catalogue_is_refused_in_words() -> None:
 def test_an_unknown_skill_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match="remediation"):
         get("juggling")
+
+
+#: Answers that between them let every metric of their skill count.
+TELLING: dict[str, list[dict[str, Any]]] = {
+    "remediation": [{"function": name, "parameters": dict.fromkeys(takes, "x")} for name, takes in functions().items()],
+    "triage": [{"severity": "SEV-1", "root_cause": "the disk is full"}],
+    "log_error": [{"message": "disk is full", "category": "resource", "severity": "high"}],
+    "diagnosis": [{"root_cause": "full", "query": "up", "critical_paths": ["a > b"], "remediation": ["clean it"]}],
+    "audit": [{"risk": "high", "security_impact": "anyone", "root_cause": "a wide role", "actions": ["narrow it"]}],
+    "code_review": [{"findings": [{"kind": "other", "line": "x = 1"}], "risk": "low"}],
+    "workflow": [{"trigger": "a", "steps": [{"function": "stop"}], "rollback": {"function": "stop"}}],
+}
+
+
+@pytest.mark.parametrize("name", SKILLS)
+def test_a_skill_scores_what_it_lists_as_its_metrics_and_nothing_else(name: str) -> None:
+    skill = get(name)
+    assert {metric for answer in TELLING[name] for metric in skill.score(answer, answer)} == set(skill.metrics)
+    assert {metric for answer in TELLING[name] for metric in skill.score(answer, None)} <= set(skill.metrics)

@@ -50,4 +50,5 @@ def example_id(source: str, source_id: str, skill: str) -> str:
 def what_is_wrong(error: ValidationError) -> str:
     """Every fault of a record that a model refused: key and rule, never the value itself, which may be private."""
     told = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'record'}: {fault['msg']}" for fault in told)
+    faults = ((".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in told)
+    return "; ".join(f"{key}: {rule}" if key else rule for key, rule in faults)

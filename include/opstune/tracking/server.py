@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from opstune.errors import AccessDenied, InputError, OpstuneError, ServiceDown, causes
 
 if TYPE_CHECKING:
@@ -36,22 +38,35 @@ _KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 @cache
 def connect(tracking_uri: str) -> MlflowClient:
-    """A quiet client: no telemetry, no pickles, no migration noise. The first use makes the database."""
+    """A quiet client: no telemetry, no pickles, no migration noise. The first use makes the database.
+
+    Where two processes make one SQLite file at once, MLflow leaves half a migration behind and never opens it again.
+    """
     for name, value in {**_PATIENCE, **_QUIET}.items():
         os.environ.setdefault(name, value)
-    if (file := database(tracking_uri)) is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
     from mlflow import MlflowClient
 
     for noisy in ("mlflow.store.db.utils", "mlflow.store.model_registry", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for retrying in ("urllib3.connectionpool", "mlflow.utils.rest_utils"):
         logging.getLogger(retrying).setLevel(logging.ERROR)
-    client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
+    with _alone(tracking_uri):
+        client = MlflowClient(tracking_uri, registry_uri=tracking_uri)
     # Before each write to a registered model it asks whether that is a prompt: one more request, with one more login.
     # Where another MLflow names this otherwise, it merely asks again.
     client._raise_if_prompt = lambda name: None
     return client
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Hold the file of an SQLite address against whoever else opens it first."""
+    if (file := database(tracking_uri)) is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.making.lock"):
+        yield
 
 
 @contextmanager

@@ -45,6 +45,11 @@ class Means:
     packing: bool
     turned_off: tuple[str, ...]
 
+    @property
+    def precision(self) -> str:
+        """Of the multiplications, as torch calls it."""
+        return str(torch.bfloat16 if self.bf16 else self.weights).removeprefix("torch.")
+
 
 def look() -> Machine:
     """What this machine has."""
@@ -58,15 +63,18 @@ def means(spec: Spec, machine: Machine | None = None) -> Means:
     """The means for a spec on a machine, on this one unless told otherwise."""
     found = machine or look()
     attention, packing, off = _attention(spec, found)
+    exact = spec.precision == "float32"
+    bf16 = found.bf16 and not exact
     if found.cuda:
         optimiser = "paged_adamw_8bit" if spec.optimiser == "adamw_8bit" else "adamw_torch_fused"
-        weights = torch.bfloat16 if found.bf16 else torch.float16
-        return Means(True, cores(), found.bf16, weights, optimiser, attention, packing, tuple(off))
+        short = torch.bfloat16 if bf16 else torch.float16
+        weights = torch.float32 if exact else short
+        return Means(True, cores(), bf16, weights, optimiser, attention, packing, tuple(off))
     if spec.optimiser == "adamw_8bit":
         off.append("8-bit optimiser (plain AdamW instead)")
-    if not found.bf16:
+    if not found.bf16 and not exact:
         off.append("bfloat16 (this processor emulates it, 12 times slower than float32)")
-    return Means(False, cores(), found.bf16, torch.float32, "adamw_torch_fused", attention, packing, tuple(off))
+    return Means(False, cores(), bf16, torch.float32, "adamw_torch_fused", attention, packing, tuple(off))
 
 
 def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str]]:
@@ -76,7 +84,7 @@ def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str
     part needs a mask of tokens by tokens, which costs a GPU PyTorch's own flash kernel and, at 16,384 tokens of an
     8B model, half as many operations again as the weights do.
     """
-    missing = {"flash": _flash_missing(machine), "flex": _flex_missing(machine)}
+    missing = {"flash": _flash_missing(spec, machine), "flex": _flex_missing(machine)}
     asked, off = spec.attention, []
     if reason := missing.get(asked):
         off.append(f"{asked} attention ({reason}; the base's default instead)")
@@ -88,9 +96,11 @@ def _attention(spec: Spec, machine: Machine) -> tuple[str | None, bool, list[str
     return (apart.NAME if missing["flash"] else KERNELS["flash"]), True, off
 
 
-def _flash_missing(machine: Machine) -> str:
+def _flash_missing(spec: Spec, machine: Machine) -> str:
     if not machine.cuda:
         return "it needs a GPU"
+    if spec.precision == "float32":
+        return "it computes in 16 bits, and the profile asks for float32"
     if machine.capability < _FLASH_CAPABILITY:
         return "this GPU is older than compute capability 8.0, which flash-attn needs"
     return "" if machine.flash_attn else "flash-attn is not installed"

@@ -63,7 +63,8 @@ def disk_bytes(found: Sizes, profile: Profile, keep_checkpoints: int) -> float:
 def gpu_bytes(found: Sizes, profile: Profile) -> float:
     """Memory of each GPU for weights, gradients and moments. Activations are what ``needs.gpu_memory_gb`` is for."""
     learning = (4 + 4 + _MOMENTS[profile.optimiser]) * found.learnt
-    derived = _WEIGHT[profile.method] * found.frozen(profile) + learning
+    weight = 4.0 if profile.precision == "float32" and profile.method != "qlora" else _WEIGHT[profile.method]
+    derived = weight * found.frozen(profile) + learning
     return max(derived, profile.needs.gpu_memory_gb * 1e9)
 
 

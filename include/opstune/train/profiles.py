@@ -16,6 +16,7 @@ _SECTION_OF = {"lora": ("lora", "qlora"), "freeze": ("freeze",)}
 Backend = Literal["trl", "llamafactory", "openai"]
 Method = Literal["lora", "qlora", "full", "freeze"]
 Attention = Literal["auto", "eager", "sdpa", "flash", "flex"]
+Precision = Literal["auto", "float32"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -91,6 +92,7 @@ class Profile(_Strict):
     optimiser: Literal["adamw", "adamw_8bit"]
     activation_checkpointing: bool
     attention: Attention = "auto"
+    precision: Precision = "auto"
     packing: bool = False
     validate_every: float | None = Field(None, gt=0)
     early_stopping: EarlyStopping | None = None

@@ -22,7 +22,7 @@ _VALIDATION_FILE = "validation.parquet"
 #: What a spec takes as it stands in the profile and in the settings.
 _OF_PROFILE = (
     "backend", "method", "lora", "freeze", "schedule", "warmup", "weight_decay", "max_grad_norm", "max_length",
-    "optimiser", "activation_checkpointing", "attention", "packing", "validate_every", "early_stopping",
+    "optimiser", "activation_checkpointing", "attention", "precision", "packing", "validate_every", "early_stopping",
 )  # fmt: skip
 _OF_SETTINGS = (
     "max_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints", "progress_seconds", "seed",
@@ -39,7 +39,10 @@ class Request:
     parent: Path | None
 
     def asked(self) -> dict[str, Any]:
-        """Everything that decides the result: not how often something is told or saved, nor what is only checked."""
+        """Everything that decides the result, and the base's commit, which its files' sha256 cannot name.
+
+        Not how often something is told or saved, nor what is only checked.
+        """
         told = {"progress_seconds", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"}
         told |= {"devices", "place", "hosted", "allow_data_to_leave"}
         checked_or_shipped = {"base_sha256", "needs", "quantisation", "num_ctx"}
@@ -79,6 +82,7 @@ class Request:
             halvings=left.halvings,
             batch_size=batch,
             accumulation=accumulation,
+            fits=batch / profile.batch_size,
             validation=self._validation(),
             **{name: getattr(profile, name) for name in _OF_PROFILE},
             **{name: getattr(settings, name) for name in _OF_SETTINGS},

@@ -42,8 +42,7 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         self.tokens = 0
         self._rows = [{"input_ids": row.ids, "labels": row.labels} for row in rows]
         pad = tokenizer.pad_token_id or 0
-        at_once = spec.batch_size * spec.max_length if means.cuda or means.packing else None
-        self.layout = Layout(pad, spec.batch_size, at_once, means.packing)
+        self.layout = Layout(pad, spec.batch_size, _at_once(spec, means, rows), means.packing)
         super().__init__(
             model=model,
             args=_arguments(spec, means),
@@ -165,6 +164,19 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         return str(self.spec.work / "unfinished")
 
 
+def _at_once(spec: Spec, means: Means, rows: Sequence[Tokens]) -> int | None:
+    """Tokens in memory at once; none where it is ``batch_size`` examples, whatever their length.
+
+    Where memory ran out, a share of what the largest step took then: of what it might have taken, had all its examples
+    been as long as allowed, half can be more than the whole of it.
+    """
+    if not (means.cuda or means.packing) or (spec.batch_size == 1 and spec.fits < 1):
+        return None
+    largest = sorted(len(row.ids) for row in rows)[-launch.share(spec.effective_batch, launch.rank().of) :]
+    most = sum(largest) if means.packing else largest[-1] * len(largest)
+    return round(min(spec.batch_size / spec.fits * spec.max_length, most) * spec.fits)
+
+
 def _arguments(spec: Spec, means: Means) -> SFTConfig:
     return SFTConfig(
         output_dir=str(spec.work / "unfinished"),
@@ -179,8 +191,8 @@ def _arguments(spec: Spec, means: Means) -> SFTConfig:
         max_grad_norm=spec.max_grad_norm,
         optim=means.optimiser,
         bf16=means.bf16,
-        gradient_checkpointing=spec.activation_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        activation_checkpointing=spec.activation_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
         use_cpu=not means.cuda,
         # Parts of a step differ in number between processes: nothing may be exchanged at each.
         ddp_broadcast_buffers=False,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from opstune.train.profiles import Attention, Backend, EarlyStopping, Freeze, Lora, Method
+from opstune.train.profiles import Attention, Backend, EarlyStopping, Freeze, Lora, Method, Precision
 
 
 class Halving(BaseModel):
@@ -21,7 +21,10 @@ class Halving(BaseModel):
 
 
 class Spec(BaseModel):
-    """One training. ``asked`` is the fingerprint of everything that decides the result."""
+    """One training. ``asked`` is the fingerprint of everything that decides the result.
+
+    ``fits`` is the share of the profile's batch that ``batch_size`` is: below 1 where memory ran out before.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,10 +52,12 @@ class Spec(BaseModel):
     max_grad_norm: float
     batch_size: int
     accumulation: int
+    fits: float = 1.0
     max_length: int
     optimiser: Literal["adamw", "adamw_8bit"]
     activation_checkpointing: bool
     attention: Attention
+    precision: Precision
     packing: bool
     validation: Path | None = None
     validate_every: float | None = None

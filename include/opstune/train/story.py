@@ -123,7 +123,7 @@ def _next(error: OpstuneError, story: Story) -> tuple[str, str]:
         case TrainerFailed():
             return (
                 f"{_NOT_AGAIN} a bug or a broken installation fails the same way each time.",
-                f"Its last lines stand in that file; mend the cause. {later}",
+                f"The last lines of that file say where, and stand above too; mend the cause. {later}",
             )
         case _:
             return (

@@ -303,6 +303,24 @@ def test_two_processes_that_tell_at_once_make_one_run(place: Place, tmp_path: Pa
     assert set(stored(place).data.metrics) == {"from-0", "from-1", "from-2"}
 
 
+def test_processes_that_open_a_new_database_at_once_make_it_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, mlflow; from opstune import tracking\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        f"tracking.connect('sqlite:///{tmp_path}/new/mlflow.db').search_experiments()"
+    )
+    command = [sys.executable, "-c", code]
+    racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [racer.stdout.readline() for racer in racers if racer.stdout] == ["ready\n"] * 4
+    for racer in racers:  # all of them are let go before one is waited for
+        assert racer.stdin
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    for racer in racers:
+        racer.communicate(timeout=240)
+    assert [racer.returncode for racer in racers] == [0] * 4
+
+
 def test_gpus_are_read_from_what_the_driver_says() -> None:
     told = read_gpus("0, 97, 1024, 2048, 350.25\n3, [N/A], 10, [N/A], [N/A]\n")
     assert told == {

@@ -120,7 +120,8 @@ def spec_of(work: Path, base: Path, name: str, method: str, **changes: Any) -> S
         {
             "name": name, "base": str(base), "method": method, **sections, "epochs": 3, "learning_rate": 0.02,
             "schedule": "linear", "warmup": 0.1, "batch_size": 6, "max_length": 256, "optimiser": "adamw",
-            "activation_checkpointing": name == "gpt2", "incremental": {"learning_rate_factor": 0.5, "epochs": 1},
+            "precision": "float32", "activation_checkpointing": name == "gpt2",
+            "incremental": {"learning_rate_factor": 0.5, "epochs": 1},
             "needs": {"disk_gb": 0, "memory_gb": 0},
         }
     )  # fmt: skip

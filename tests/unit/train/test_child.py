@@ -62,7 +62,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Spec:
         {
             "name": "test", "base": str(base), "method": "lora", "lora": {"rank": 4, "alpha": 8}, "epochs": 8,
             "learning_rate": 0.03, "schedule": "linear", "warmup": 0.1, "batch_size": 4, "max_length": 400,
-            "optimiser": "adamw", "activation_checkpointing": False, "needs": {"disk_gb": 0, "memory_gb": 0},
+            "optimiser": "adamw", "precision": "float32", "activation_checkpointing": False,
+            "needs": {"disk_gb": 0, "memory_gb": 0},
             "incremental": {"learning_rate_factor": 0.5, "epochs": 1},
         }
     )  # fmt: skip

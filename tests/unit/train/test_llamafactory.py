@@ -85,7 +85,7 @@ def test_every_method_is_told_in_its_words(
 def test_precision_and_optimiser_are_what_the_machine_has(
     tmp_path: Path, base: Path, profile: Profile, machine: Machine, told: dict[str, Any]
 ) -> None:
-    asked = yaml_of(make_spec(tmp_path / "work", base, profile, optimiser="adamw_8bit"), machine)
+    asked = yaml_of(make_spec(tmp_path / "work", base, profile, precision="auto", optimiser="adamw_8bit"), machine)
     assert told.items() <= asked.items()
 
 

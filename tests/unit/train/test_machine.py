@@ -51,7 +51,7 @@ def test_attention_and_packing_follow_from_the_machine(
     base: Path,
     profile: Profile,
 ) -> None:
-    spec = make_spec(tmp_path / "work", base, profile, attention=attention, packing=packing)
+    spec = make_spec(tmp_path / "work", base, profile, precision="auto", attention=attention, packing=packing)
     means = machine.means(spec, found)
     assert (means.attention, means.packing) == expected
     told = [text for text in means.turned_off if "attention" in text or "packing" in text]
@@ -71,10 +71,23 @@ def test_attention_and_packing_follow_from_the_machine(
 def test_precision_and_optimiser_follow_from_the_machine(
     found: Machine, optimiser: str, weights: torch.dtype, bf16: bool, tmp_path: Path, base: Path, profile: Profile
 ) -> None:
-    means = machine.means(make_spec(tmp_path / "work", base, profile, optimiser="adamw_8bit"), found)
+    means = machine.means(make_spec(tmp_path / "work", base, profile, precision="auto", optimiser="adamw_8bit"), found)
     assert (means.optimiser, means.weights, means.bf16) == (optimiser, weights, bf16)
     assert any("8-bit" in text for text in means.turned_off) is not found.cuda
     assert any("bfloat16" in text for text in means.turned_off) is not bf16
+
+
+@pytest.mark.parametrize(
+    "found", [FULL, CPU, Machine(False, (0, 0), True, False, False)], ids=["GPU", "CPU", "bf16 CPU"]
+)
+def test_a_profile_may_ask_for_the_same_figures_on_every_machine(
+    found: Machine, tmp_path: Path, base: Path, profile: Profile
+) -> None:
+    asked = make_spec(tmp_path / "work", base, profile, precision="float32", attention="flash", packing=True)
+    means = machine.means(asked, found)
+    assert (means.bf16, means.weights, means.precision) == (False, torch.float32, "float32")
+    assert means.attention == "apart" and not any("bfloat16" in text for text in means.turned_off)
+    assert any("flash" in text for text in means.turned_off)
 
 
 def test_this_machine_is_looked_at(tmp_path: Path, base: Path, profile: Profile) -> None:

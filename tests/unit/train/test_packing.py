@@ -127,3 +127,30 @@ def test_logits_made_in_pieces_give_the_same_loss_and_gradients(
     assert pieces == pytest.approx(whole, rel=1e-6)
     for one, other in zip(wanted, got, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-6)
+
+
+GPU = machine.Machine(cuda=True, capability=(9, 0), bf16=True, flash_attn=True, triton=True)
+CPU = machine.Machine(cuda=False, capability=(0, 0), bf16=False, flash_attn=False, triton=False)
+SHORT = [Tokens(list(range(size)), 3) for size in (40, 50, 60, 70, 80, 90)]
+
+
+@pytest.mark.parametrize(
+    ("found", "packing", "batch", "fits", "expected"),
+    [
+        (GPU, True, 4, 1.0, 300),  # the four longest, not four of 400 tokens
+        (GPU, True, 2, 0.5, 150),
+        (GPU, True, 1, 0.25, None),  # one example at once
+        (GPU, False, 4, 1.0, 360),  # padded to the longest
+        (GPU, False, 2, 0.5, 180),
+        (CPU, True, 2, 0.5, 150),
+        (CPU, False, 4, 1.0, None),  # so many examples at once, whatever their length
+        (CPU, False, 2, 0.5, None),
+    ],
+)
+def test_half_the_batch_is_half_of_what_was_in_memory(
+    found: machine.Machine, packing: bool, batch: int, fits: float, expected: int | None,
+    tmp_path: Path, base: Path, profile: Profile,
+) -> None:  # fmt: skip
+    changes = {"batch_size": batch, "accumulation": 4 // batch, "fits": fits, "packing": packing}
+    spec = make_spec(tmp_path / "work", base, profile, **changes)
+    assert sft._at_once(spec, machine.means(spec, found), SHORT) == expected

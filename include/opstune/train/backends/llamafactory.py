@@ -68,7 +68,7 @@ def run(spec: Spec, tell: Tell) -> None:
     told = result.facts(
         spec,
         result.curve(history["log_history"]),
-        precision="bfloat16" if means.bf16 else "float32",
+        precision=means.precision,
         examples=len(written.rows),
         too_long=written.too_long,
         steps=history["global_step"],

@@ -110,7 +110,7 @@ def arguments(spec: Spec, files: Files, base: Path, means: Means, resume: Path |
         "max_grad_norm": spec.max_grad_norm,
         "optim": means.optimiser,
         "bf16": means.bf16,
-        "fp16": means.cuda and not means.bf16,
+        "fp16": means.precision == "float16",
         "use_cpu": not means.cuda,
         "disable_gradient_checkpointing": not spec.activation_checkpointing,
         "flash_attn": "sdpa",

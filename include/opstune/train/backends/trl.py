@@ -50,7 +50,7 @@ def run(spec: Spec, tell: Tell, callbacks: Sequence[TrainerCallback] = ()) -> No
     told = result.facts(
         spec,
         result.curve(trainer.state.log_history),
-        precision="bfloat16" if means.bf16 else "float32",
+        precision=means.precision,
         examples=len(found.rows),
         too_long=found.too_long,
         steps=trainer.state.global_step,

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import BaseNotifier, RetryAction, RetryDecision
 
-from opstune.errors import OpstuneError
+from opstune.errors import OpstuneError, TrainerStopped
 from opstune_airflow import settings
 from opstune_airflow.catalog import WHEN_IT_FAILS, run_folder
 from opstune_airflow.retries import POLICY
@@ -66,7 +66,10 @@ def _next(task: Any, error: Any, final: bool) -> str:
     if not final:
         delay = decision.retry_delay
         when = f" in {_clock(delay.total_seconds())}" if delay else ""
-        return f"Tried again{when}, as attempt {task.try_number + 1} of {task.max_tries + 1}. {again}"
+        attempt = f"tried again{when}, as attempt {task.try_number + 1} of {task.max_tries + 1}. {again}"
+        if isinstance(error, TrainerStopped):  # Airflow does not say who stopped it
+            return f"If a person marked this task: nothing, until it is cleared. Else it is {attempt}"
+        return f"T{attempt[1:]}"
     end = "Later stages do not run and the champion stays."
     if decision.action is RetryAction.FAIL:
         return f"Nothing: it fails at once. {again} {end}"

@@ -84,8 +84,9 @@ class Remediation:
         stands ``parameter_<name>`` for each of them. Values are compared without spaces around them and in
         Unicode NFC, the form that every model is asked in.
 
-        ``false_positive`` counts where no action is right, ``false_negative`` where one is. An
-        invalid answer proposes nothing that could be executed, so it is no false positive, but wrong.
+        ``false_positive`` counts where no action is right, ``false_negative`` where one is. An invalid answer
+        proposes nothing that could be executed: where an action is right it misses that and its parameters,
+        and where none is it is no false positive, but wrong.
         """
         function = (predicted or {}).get("function")
         right = function == expected["function"]
@@ -95,8 +96,8 @@ class Remediation:
         if expected["function"] == NONE:
             scores["false_positive"] = function not in (NONE, None)
         else:
-            scores["false_negative"] = function == NONE
-            if right and expected["parameters"]:
+            scores["false_negative"] = function in (NONE, None)
+            if expected["parameters"] and (right or predicted is None):
                 scores["parameters"] = same
                 scores |= {f"parameter_{name}": given.get(name) == value for name, value in wanted.items()}
         return scores

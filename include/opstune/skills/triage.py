@@ -63,7 +63,7 @@ class Triage:
         return closed_object(properties, required=["severity"])
 
     def label(self, answer: Mapping[str, Any]) -> str:
-        return str(answer.get("severity", "no severity"))
+        return str(answer.get("severity") or "no severity")
 
     def score(self, expected: Mapping[str, Any], predicted: Mapping[str, Any] | None) -> Scores:
         """``correct`` is the severity, or where the history knows none that every text is found again;

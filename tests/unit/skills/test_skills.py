@@ -67,7 +67,11 @@ def test_an_alert_without_labels_allows_no_function_that_needs_one() -> None:
             },
         ),
         (RESTART, NOTHING, {"correct": False, "function": False, "false_negative": True}),
-        (RESTART, None, {"correct": False, "function": False, "false_negative": False}),
+        (
+            RESTART,
+            None,
+            {"correct": False, "function": False, "false_negative": True, **dict.fromkeys(ALL_RIGHT, False)},
+        ),
         (NOTHING, NOTHING, {"correct": True, "function": True, "false_positive": False}),
         (NOTHING, RESTART, {"correct": False, "function": False, "false_positive": True}),
         (NOTHING, None, {"correct": False, "function": False, "false_positive": False}),

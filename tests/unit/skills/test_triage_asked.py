@@ -39,3 +39,10 @@ def test_an_answer_is_right_in_what_the_history_knows(
 def test_a_triage_that_says_nothing_is_no_answer() -> None:
     with pytest.raises(ValidationError, match="says nothing"):
         TriageAnswer()
+
+
+def test_an_answer_without_a_severity_is_of_one_class_whether_it_says_so_or_not() -> None:
+    """A history leaves out what it does not know; what a model said is read with every field."""
+    read = TriageAnswer(mitigation=DRAIN).model_dump()
+    assert read["severity"] is None
+    assert triage.label(read) == triage.label({"mitigation": DRAIN}) == "no severity"

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import ssl
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -34,6 +38,23 @@ T = TypeVar("T")
 _SHOWN = 300
 #: Clocks that differ by more than this are told of.
 _SKEW = timedelta(minutes=5)
+#: When what is being done is given up, by ``time.monotonic``.
+_END: ContextVar[float] = ContextVar("end", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What the block asks of any system, all of it together, is given up after so many seconds."""
+    outer = _END.set(min(_END.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _END.reset(outer)
+
+
+def time_left() -> float:
+    """Seconds until what is being done is given up; infinite where nothing is said."""
+    return _END.get() - time.monotonic()
 
 
 class Http:
@@ -69,7 +90,6 @@ class Http:
             headers={"User-Agent": "opstune", **token, **(headers or {})},
             verify=_trusted(name, connection),
             proxy=connection.proxy.get_secret_value() if connection.proxy else None,
-            timeout=patience.timeout_seconds,
             trust_env=False,
         )
 
@@ -129,7 +149,7 @@ class Http:
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         asking = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
+            stop=self._enough,
             retry=tenacity.retry_if_exception(self._may_ask_again),
             wait=self._pause,
             before_sleep=self._tell,
@@ -139,8 +159,10 @@ class Http:
 
     def _once(self, method: str, path: str, **request: Any) -> httpx.Response:
         url = path if path.startswith(f"{self.address}/") else f"{self.address}/{path.lstrip('/')}"
+        if (left := time_left()) <= 0:
+            raise ServiceDown(f"the time for {self.name} is over", f"{method} {url}", "Check how busy it is.")
         try:
-            response = self._client.request(method, url, **request)
+            response = self._client.request(method, url, timeout=min(self._patience.timeout_seconds, left), **request)
         except httpx.TransportError as error:
             raise self._unreachable(error, f"{method} {url}") from error
         except httpx.InvalidURL as error:
@@ -226,6 +248,9 @@ class Http:
                 "the clock of %s is %.0f minutes %s", self.name, minutes, "ahead" if skew > timedelta() else "behind"
             )
         self._skew = skew if abs(skew) > _SKEW else timedelta()
+
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        return state.attempt_number >= self._patience.attempts or time_left() <= state.upcoming_sleep
 
     def _may_ask_again(self, error: BaseException) -> bool:
         if isinstance(error, Throttled):

@@ -81,6 +81,7 @@ class DeploySettings(Section):
     agreement: float = Share
     parallel: int = Field(4, ge=1)
     image: ImageSettings = ImageSettings()
+    limit_seconds: float = Field(300.0, gt=0)
     patience: Patience = Patience(timeout_seconds=120.0, attempts=4)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,10 @@ from pydantic import SecretStr
 from release_place import SETTINGS, release, write_gguf
 
 from opstune.errors import AccessDenied, DeployError, DiskFull, IntegrityError, OpstuneError, ServiceDown
+from opstune.http import within
 from opstune.serve.deploy import Release, target_of
 from opstune.serve.deploy.modelfile import read
-from opstune.serve.deploy.ollama_api import Ollama
+from opstune.serve.deploy.ollama_api import Ollama, _Content
 from opstune.settings import Connection
 
 PROD, BEFORE = "opstune:prod", "opstune:previous"
@@ -102,6 +104,18 @@ def test_an_interrupted_deployment_goes_on_from_the_uploaded_file(place: Place) 
     place.asked()
     assert "is there already" in place.deploy(place.one)[0]
     assert "POST /api/blobs/" not in place.asked()
+
+
+def test_a_server_that_hangs_is_given_up_when_the_time_is_over_with_production_as_before(place: Place) -> None:
+    place.holds(place.one, PROD)
+    before, started = dict(place.ollama.models), time.monotonic()
+    hangs = place.server.failing(FAULTS["timeout"], on="/api/create")
+    with hangs, pytest.raises(ServiceDown, match=f"{PROD} was not touched"), within(5):
+        place.deploy(place.two)
+    assert time.monotonic() - started < 15  # patience alone has twice 60 s
+    assert place.ollama.models == before
+    with pytest.raises(ServiceDown, match="MB were uploaded when the time was over"), within(-1):
+        list(_Content(place.one.gguf))
 
 
 def test_an_upload_that_breaks_off_is_sent_again_whole(place: Place) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from opstune.errors import AccessDenied, ConfigError, DataError, OpstuneError, ServiceDown, Throttled
-from opstune.http import Http
+from opstune.http import Http, within
 from opstune.settings import Connection, Patience
 
 QUICK = Patience(attempts=3, backoff_seconds=0, timeout_seconds=0.3, longest_wait_seconds=1)
@@ -70,6 +70,19 @@ HALF = says(200, b'{"ok"', Content_Length="100")
 def ask(address: str, login: str = "", patience: Patience = QUICK, **options: Any) -> Any:
     with Http("the monitor", Connection(url=SecretStr(f"http://{login}{address}/api")), patience, **options) as http:
         return http.get("v1/things", {"a": 1})
+
+
+@pytest.mark.parametrize("fault", [says_nothing, says(429, Retry_After="1")])
+def test_what_has_a_time_is_given_up_when_that_is_over_however_patient_one_may_be(fault: Answer) -> None:
+    patient = Patience(attempts=5, backoff_seconds=0, timeout_seconds=30, longest_wait_seconds=30)
+    with server(fault) as (address, seen):
+        with within(0.3), pytest.raises((ServiceDown, Throttled)):
+            ask(address, patience=patient)
+        with within(0), pytest.raises(ServiceDown, match="the time for the monitor is over"):
+            ask(address, patience=patient)
+    assert len(seen) == 1
+    with server(GOOD) as (address, _):
+        assert ask(address) == {"ok": True}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,13 @@ def deploy(
         show(written, as_json, [f"[bold]{image}[/]: {to} files written to {ref.path}", f"next: {command}"])
         return
     done = pipeline.deploy_to(to, version, settings, who=who, why=why or f"opstune deploy --to {to}")
-    value = {"version": version, "to": to, "champion_before": done.before, "steps": list(done.steps)}
+    value = {
+        "version": version,
+        "to": to,
+        "champion_before": done.before,
+        "steps": list(done.steps),
+        "seconds": round(done.seconds, 1),
+    }
     show(value, as_json, _words(version, to, done.before))
 
 

@@ -117,8 +117,10 @@ def promote(version: str, why: Why, who: Who = ME, as_json: AsJson = False) -> N
 
 @models.command("rollback")
 def rollback(why: Why, who: Who = ME, as_json: AsJson = False) -> None:
-    """Make the previous champion champion again. Nothing is trained; the ledger keeps who and why."""
-    moved = registry().rollback(who=who, why=why)
+    """Make the previous champion champion again, also where a server answers. The ledger keeps who and why."""
+    from opstune import pipeline
+
+    moved = pipeline.roll_back(configuration.load(), who=who, why=why)
     show(_row(moved), as_json, f"{moved.version} is champion again")
 
 

@@ -11,6 +11,7 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextvars import copy_context
 from typing import Any
 
 import httpx
@@ -98,7 +99,10 @@ class EndpointEngine:
         answers: list[Answer | None] = [None] * len(cases)
         pool = ThreadPoolExecutor(self._asked.parallel)
         try:
-            places = {pool.submit(self._one, case, constrained): place for place, case in enumerate(cases)}
+            # Threads have a context of their own, and would not know when the caller gives up.
+            places = {
+                pool.submit(copy_context().run, self._one, case, constrained): place for place, case in enumerate(cases)
+            }
             for done, future in enumerate(as_completed(places), start=1):
                 answers[places[future]] = future.result()
                 if on_progress:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from opstune.artifacts import Ref
 from opstune.evaluate import Verdict
-from opstune.pipeline.deploying import Deployed, deploy_to, write_deployment
+from opstune.pipeline.deploying import Deployed, deploy_to, roll_back, write_deployment
 from opstune.pipeline.history import (
     LABEL_STUDIO,
     NO_LABEL_STUDIO,
@@ -66,6 +66,7 @@ __all__ = [
     "red_team_shipped",
     "register",
     "retrain",
+    "roll_back",
     "run_training",
     "snapshot",
     "write_deployment",

@@ -7,13 +7,16 @@ whose verdict was not looked at. Every step may be taken again: what is done is 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from opstune.artifacts import Ref
-from opstune.errors import DeployError
+from opstune.errors import DeployError, OutsideError
+from opstune.http import within
 from opstune.registry import Registry, Version
 from opstune.serve.deploy import Release, target_of, write_files
 from opstune.settings import Settings
@@ -23,12 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where a version answers now, what was done for it, and who was champion before."""
+    """Where a version answers now, what was done for it, who was champion before, and how long it took."""
 
     version: Version
     to: str
     before: str | None
     steps: tuple[str, ...]
+    seconds: float
 
 
 def deploy_to(place: str, version: str, settings: Settings, *, who: str, why: str) -> Deployed:
@@ -37,24 +41,27 @@ def deploy_to(place: str, version: str, settings: Settings, *, who: str, why: st
     Raises:
         InputError: there is no such version, or its verdict does not allow it.
         IntegrityError: a file of it changed; nothing was sent anywhere.
-        ServiceDown: the place does not answer, which says nothing about the version.
+        ServiceDown: the place does not answer, or not in ``limit_seconds``, which says nothing about the version.
         DeployError: it answers there other than tested. What answered before does so again, and is the champion.
     """
     registry = _registry(settings)
-    with FileLock(settings.home / ".deploy.lock"):
-        release = _release(registry.proven(version), settings)
-        champion = registry.champion()
-        before = champion.version if champion else None
-        with target_of(place, release, settings.serve, settings.connection) as target:
-            steps = target.prepare(release)
-            promoted = registry.promote(version, who=who, why=why)
-            try:
-                steps += target.switch(release)
-            except DeployError as error:
-                if before not in (None, version):
-                    registry.rollback(who=who, why=f"{version} does not answer at {place} as tested: {error.what}")
-                raise
-    return Deployed(promoted, place, before, tuple(steps))
+    return _put(place, version, settings, registry, who, lambda: registry.promote(version, who=who, why=why))
+
+
+def roll_back(settings: Settings, *, who: str, why: str) -> Version:
+    """Make the previous champion champion again, and let it answer where ``serve.deploy.to`` says.
+
+    Raises:
+        InputError: there is no previous version.
+        IntegrityError, ServiceDown, DeployError: as ``deploy_to``, and everything is as before.
+    """
+    registry, place = _registry(settings), settings.serve.deploy.to
+    if place == "local":  # the champion's alias alone is what answers
+        return registry.rollback(who=who, why=why)
+    previous = next((version for version in registry.list() if "previous" in version.aliases), None)
+    if previous is None:  # as the registry says it
+        return registry.rollback(who=who, why=why)
+    return _put(place, previous.version, settings, registry, who, lambda: registry.rollback(who=who, why=why)).version
 
 
 def write_deployment(kind: str, version: str, settings: Settings, folder: Path) -> Ref:
@@ -67,6 +74,36 @@ def write_deployment(kind: str, version: str, settings: Settings, folder: Path) 
         IntegrityError: a file of it changed, or one that was written before.
     """
     return write_files(kind, _release(_registry(settings).proven(version), settings), settings.serve, folder)
+
+
+def _put(
+    place: str, version: str, settings: Settings, registry: Registry, who: str, move: Callable[[], Version]
+) -> Deployed:
+    """Prepare a version, ``move`` the champion's alias to it, switch to it."""
+    started, limit = time.monotonic(), settings.serve.deploy.limit_seconds
+    with FileLock(settings.home / ".deploy.lock"):
+        release = _release(registry.proven(version), settings)
+        champion = registry.champion()
+        before = champion.version if champion else None
+        with target_of(place, release, settings.serve, settings.connection) as target:
+            try:
+                with within(limit):
+                    steps = target.prepare(release)
+            except OutsideError as error:
+                error.again = (
+                    f"Another attempt goes on from what is there, for {limit:g} s (serve.deploy.limit_seconds)."
+                )
+                raise
+            moved = move()
+            try:
+                steps += target.switch(release)
+            except DeployError as error:
+                if before not in (None, version):
+                    registry.rollback(who=who, why=f"{version} does not answer at {place} as tested: {error.what}")
+                raise
+    seconds = time.monotonic() - started
+    log.info("%s answers at %s after %.1f s", release.name, place, seconds)
+    return Deployed(moved, place, before, tuple(steps), seconds)
 
 
 def _registry(settings: Settings) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from opstune import pipeline, settings
 from opstune.cli import app
 from opstune.errors import DeployError, InputError, OpstuneError, ServiceDown
+from opstune.http import time_left
 from opstune.pipeline import deploying
 
 
@@ -26,6 +28,12 @@ class Books:
         self.standing: list[str] = ["1.0.0"]
         self.rejected: set[str] = set()
         self.fails: dict[str, OpstuneError] = {}
+        self.left: dict[str, float] = {}
+
+    def list(self) -> list[Any]:
+        """The two, of which the one that is not champion was so before."""
+        aliases = dict(zip(self.standing[::-1], ("champion", "previous"), strict=False))
+        return [SimpleNamespace(version=version, aliases=(alias,)) for version, alias in aliases.items()]
 
     def proven(self, version: str) -> Any:
         if version in self.rejected:
@@ -42,7 +50,8 @@ class Books:
 
     def rollback(self, *, who: str, why: str) -> Any:
         self.told.append("rollback")
-        self.standing.pop()
+        self.standing[-2:] = reversed(self.standing[-2:])
+        return self.proven(self.standing[-1])
 
     def prepare(self, release: Any) -> list[str]:
         return self._do("prepare", release)
@@ -52,6 +61,7 @@ class Books:
 
     def _do(self, what: str, release: Any) -> list[str]:
         self.told.append(f"{what} {release.name}")
+        self.left[what] = time_left()
         if what in self.fails:
             raise self.fails[what]
         return [f"{what} done"]
@@ -100,7 +110,7 @@ def test_a_version_that_production_refuses_is_champion_no_more(books: Books) -> 
     books.fails["switch"] = DeployError("other answers")
     with pytest.raises(DeployError):
         deploy("1.0.1")
-    assert books.standing == ["1.0.0"] and books.told[-1] == "rollback"
+    assert books.standing[-1] == "1.0.0" and books.told[-1] == "rollback"
 
 
 def test_an_outage_while_switching_leaves_the_promotion_to_the_next_attempt(books: Books) -> None:
@@ -109,6 +119,39 @@ def test_an_outage_while_switching_leaves_the_promotion_to_the_next_attempt(book
         deploy("1.0.1")
     books.fails.clear()
     assert deploy("1.0.1").before == "1.0.1" and books.standing == ["1.0.0", "1.0.1"]
+
+
+def test_taking_a_version_in_is_given_up_in_time_and_putting_back_is_not(books: Books) -> None:
+    done = deploy("1.0.1")
+    assert 290 < books.left["prepare"] <= 300 and books.left["switch"] == math.inf
+    assert 0 < done.seconds < 10
+
+
+def test_going_back_moves_the_alias_alone_where_the_champion_answers_in_this_process(books: Books) -> None:
+    books.standing = ["1.0.0", "1.0.1"]
+    assert pipeline.roll_back(settings.load(), who="me", why="why").version == "1.0.0"
+    assert books.told == ["rollback"]
+
+
+AT_OLLAMA = {"serve": {"deploy": {"to": "ollama"}}}
+
+
+def test_going_back_at_a_server_is_prepared_moved_and_switched_to(books: Books) -> None:
+    books.standing = ["1.0.0", "1.0.1"]
+    assert pipeline.roll_back(settings.load(AT_OLLAMA), who="me", why="why").version == "1.0.0"
+    assert books.told == ["prepare opstune:1.0.0", "rollback", "switch opstune:1.0.0"]
+    assert books.standing[-1] == "1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("at", "error"), [("prepare", ServiceDown("no answer")), ("switch", DeployError("other answers"))]
+)
+def test_going_back_to_what_does_not_answer_changes_nothing(books: Books, at: str, error: OpstuneError) -> None:
+    books.standing = ["1.0.0", "1.0.1"]
+    books.fails[at] = error
+    with pytest.raises(type(error)):
+        pipeline.roll_back(settings.load(AT_OLLAMA), who="me", why="why")
+    assert books.standing == ["1.0.0", "1.0.1"]
 
 
 @pytest.mark.parametrize("standing", [[], ["1.0.1"]])

@@ -42,8 +42,9 @@ class OllamaTarget:
         smoke = self._smoke = Smoke(release, self._settings)
         smoke.answer_here()
         before = self._api.tags().get(self._production(release))
-        made, told = self._place(release)
+        made = False
         try:
+            made, told = self._place(release)
             told.append(_tell(smoke.check_prompt(lambda case: self._api.rendered(release.name, case), release.name)))
             told.append(_tell(smoke.check(self._asking(release.name), release.name)))
         except DeployError as error:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 from opstune.engines.base import Case
 from opstune.engines.prompts import chat
 from opstune.errors import DeployError, DiskFull, OpstuneError, ServiceDown
-from opstune.http import Http
+from opstune.http import Http, time_left
 from opstune.serve.deploy.modelfile import Modelfile, parameters_of_show
 from opstune.settings import Connection, Patience
 from opstune.skills import get
@@ -176,6 +176,9 @@ class _Content:
         told = started
         with self._file.open("rb") as file:
             while chunk := file.read(_CHUNK):
+                if time_left() <= 0:
+                    what = f"{sent / 1e6:.0f} of {self.size / 1e6:.0f} MB were uploaded when the time was over"
+                    raise ServiceDown(what, str(self._file), "Check the line to Ollama.")
                 yield chunk
                 sent += len(chunk)
                 if (now := time.monotonic()) - told >= _TELL_SECONDS:

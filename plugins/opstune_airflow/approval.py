@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opstune.evaluate import Verdict
     from opstune.settings import ApprovalSettings
 
-_SUBJECT: Final = "May this model be registered and deployed?"
+_SUBJECT: Final = "Approve this model?"  # Airflow's list cuts longer ones
 _COLUMNS: Final = ("line", "n", "value", "bound", "threshold", "base", "champion", "passed")
 
 
@@ -63,13 +63,14 @@ def body(
     """What a person reads before they decide, as Markdown: the verdict, what an answer does, and the gate's table."""
     from opstune.evaluate import gate_table
 
-    rows = [[_cell(row[column]) for column in _COLUMNS] for row in gate_table(verdict)]
+    alarms_first = sorted(gate_table(verdict), key=lambda row: row["passed"] == "yes")
+    rows = [[_cell(row[column]) for column in _COLUMNS] for row in alarms_first]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [list(_COLUMNS), ["---"] * len(_COLUMNS), *rows])
     yes = "registers it and makes it the champion" if deploy else "registers it; the form said not to deploy it"
     who = " or ".join(asked.users) or "Whoever may change this DAG's tasks"
     until = now + timedelta(hours=asked.hours)
     return (
-        f"**{verdict.sentence}**\n\n"
+        f"**{verdict.sentence.replace('Promoted: ', 'The gate lets it through: ', 1)}**\n\n"
         f"The file that ships was measured: run `{plan['id']}`, a {plan['mode']} retrain. "
         f"[The whole report]({link}) shows the worst answers and what is newly broken.\n\n"
         f"- **Approve** {yes}.\n"

@@ -1,7 +1,8 @@
 """The note on a DAG run, where a person looks first: the verdict, or where the run broke.
 
 Tasks have no way to write it, so they leave sentences as XComs under the key ``note`` and this
-listener, which runs in the scheduler beside its database, puts them together when the run ends.
+listener, which runs in the scheduler beside its database, puts them together when the run ends: what came last
+stands first, since Airflow's pages show the beginning only, and a later verdict may undo an earlier one.
 
 It stays in the scheduler's own transaction, in a savepoint of the connection. Both other ways end the
 scheduler: a session of one's own (which every ``@provide_session`` method opens when it is given none)
@@ -44,7 +45,7 @@ def _write(dag_run: DagRun) -> None:
     if session is None or dag_run.dag_id not in DAGS:
         return
     with session.no_autoflush:
-        told = [*_left_by_tasks(session, dag_run), *_failures(session, dag_run)]
+        told = [*_failures(session, dag_run), *_left_by_tasks(session, dag_run)]
     if not told:
         return
     connection = session.connection()
@@ -54,15 +55,26 @@ def _write(dag_run: DagRun) -> None:
         if written and written.user_id:
             return  # a person's own note
         connection.execute(delete(DagRunNote).where(mine))
-        connection.execute(insert(DagRunNote).values(dag_run_id=dag_run.id, content="\n\n".join(told)[:_LONGEST]))
+        connection.execute(insert(DagRunNote).values(dag_run_id=dag_run.id, content=fitting(told)))
+
+
+def fitting(told: list[str]) -> str:
+    """As many of the paragraphs as the column holds, each whole; of a first one that is too long, its beginning."""
+    note = told[0] if len(told[0]) <= _LONGEST else f"{told[0][: _LONGEST - 4]} ..."
+    for words in told[1:]:
+        if len(note) + 2 + len(words) > _LONGEST:
+            break
+        note = f"{note}\n\n{words}"
+    return note
 
 
 def _left_by_tasks(session: Session, dag_run: DagRun) -> list[str]:
+    """The latest first."""
     from airflow.models.xcom import XComModel
     from sqlalchemy import select
 
     mine = XComModel.dag_id == dag_run.dag_id, XComModel.run_id == dag_run.run_id, XComModel.key == KEY
-    rows = session.scalars(select(XComModel).where(*mine).order_by(XComModel.timestamp))
+    rows = session.scalars(select(XComModel).where(*mine).order_by(XComModel.timestamp.desc()))
     return [str(XComModel.deserialize_value(row)) for row in rows]
 
 

@@ -25,12 +25,12 @@ def show(ref: Ref, verdict: Verdict, what: str) -> bool:
     for row, line in zip(gate_table(verdict), verdict.applying, strict=True):
         log.info("%s. %s", ", ".join(f"{key} {value}" for key, value in row.items()), line.reason)
     promoted = verdict.verdict == "promote"
-    sentence = f"Verdict on {what}. {verdict.sentence}" + ("" if promoted else f" {_STAYS}")
-    log.info("%s Report: %s", sentence, ref.path / "report.html")
+    about, sentence = f"Verdict on {what}", verdict.sentence + ("" if promoted else f" {_STAYS}")
+    log.info("%s. %s Report: %s", about, sentence, ref.path / "report.html")
     context = get_current_context()
     task, run = context["ti"], context["dag_run"]
     task.xcom_push(key="verdict", value={"verdict": verdict.verdict, "sentence": verdict.sentence})
     report = reports.url(run.dag_id, run.run_id, ref.path.name)
-    task.xcom_push(key=run_note.KEY, value=f"{sentence} [Report]({report})")
+    task.xcom_push(key=run_note.KEY, value=f"[{about}]({report}). {sentence}")
     assets.describe(assets.VERDICT, verdict=verdict.verdict, sentence=verdict.sentence, sha256=ref.sha256)
     return promoted

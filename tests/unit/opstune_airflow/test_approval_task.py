@@ -100,7 +100,8 @@ def test_the_table_the_users_and_the_end_of_the_wait_go_with_the_question(
     assert [user["id"] for user in told["assigned_users"]] == ["mira", "kai"]
     assert (told["options"], told["defaults"]) == (["Approve", "Reject"], ["Reject"])
     assert "| remediation function | 200 | 99.5 % |" in told["body"]
-    assert "Promoted: " in told["body"] and "mira or kai may answer until" in told["body"]
+    assert "The gate lets it through: all 1" in told["body"] and "Promoted" not in told["body"]
+    assert "mira or kai may answer until" in told["body"]
     assert "/opstune/reports/retrain_weekly/manual__1/gate_shipped" in told["body"]
 
 
@@ -118,6 +119,13 @@ def test_a_person_reads_who_may_answer_until_when_and_what_a_yes_does(
 ) -> None:
     asked, now = ApprovalSettings(users=users, hours=17.5), datetime(2026, 11, 30, 9, 0, tzinfo=UTC)
     assert said in approval.body(PLAN, verdict(), "/report", deploy, asked, now)
+
+
+def test_alarms_stand_above_what_passed() -> None:
+    hoped = Gate(skill="triage", metric="root_cause", direction="above", threshold=0.8, kind="alarm")
+    alarm = judge(hoped, Seen(ShareSeen(30, 100)), 10)
+    said = approval.body(PLAN, decide([*verdict().lines, alarm]), "/", True, ApprovalSettings(), datetime.now(UTC))
+    assert said.index("| triage root cause |") < said.index("| remediation function |")
 
 
 def test_nobody_is_asked_about_a_verdict_that_somebody_changed(

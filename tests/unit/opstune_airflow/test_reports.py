@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 from fastapi.testclient import TestClient
@@ -66,6 +67,11 @@ def test_nobody_reads_a_page_without_signing_in(folder: Path) -> None:
         assert answer.status_code == 401
         assert "all lines passed" not in answer.text
     assert pages.get("/openapi.json").status_code == pages.get("/docs").status_code == 404
+
+
+@pytest.mark.parametrize("base", ["http://127.0.0.1:8080/", "https://ops.example/airflow/"])
+def test_the_tab_stands_where_airflow_stands(base: str) -> None:
+    assert urljoin(base, reports.VIEW["href"]) == f"{base}opstune/reports/{{DAG_ID}}/{{RUN_ID}}"
 
 
 def test_the_plugin_costs_no_task_the_import_of_fastapi() -> None:

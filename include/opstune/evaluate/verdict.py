@@ -78,7 +78,7 @@ def judge_parity(evidence: DifferenceSeen, points: float, tested: float) -> Line
         skill="all", metric="correct", direction="above", threshold=-points / 100, kind="point", reference="over_base"
     )
     holds = evidence.value >= gate.threshold - 1e-12
-    reason = f"{told_with_unit(gate, evidence.value)} against what was tested; {points:g} may be lost"
+    reason = f"{told_with_unit(gate, evidence.value)} against what was tested, and no more than {points:g} may be lost"
     line = _line(gate, Seen(evidence, base=tested), "passed" if holds else "failed", reason, None)
     return line.model_copy(update={"reference": "over_tested", "bound": None})
 

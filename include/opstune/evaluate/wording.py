@@ -15,12 +15,12 @@ _PASSED = {"passed": "yes", "failed": "NO", "undecided": "cannot say", "alarm": 
 
 
 def name(line: Line | Gate) -> str:
-    """A line in words: ``remediation function``, ``all correct over base``, ``perplexity``."""
+    """A line in words: ``remediation function``, ``all correct over base``, ``all correct once converted``."""
     words = [_NAMES.get(line.metric, line.metric.replace("_", " "))]
     if line.skill != ALL or line.metric in ("correct", VALID):
         words.insert(0, line.skill.replace("_", " "))
     if line.reference != "absolute":
-        words.append(line.reference.replace("_", " "))
+        words.append("once converted" if line.reference == "over_tested" else line.reference.replace("_", " "))
     return " ".join(words)
 
 

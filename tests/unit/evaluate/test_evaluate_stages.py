@@ -72,6 +72,14 @@ def test_every_role_is_measured_on_the_same_cases(make: Make, engines: dict[str,
     assert base < 0.3 < 0.95 < challenger
 
 
+def test_how_alike_root_causes_are_travels_beside_the_shares(make: Make, engines: dict[str, FakeEngine]) -> None:
+    ref = make(**engines)
+    found = {role: measured.root_causes for role, measured in read_evaluation(ref).roles.items()}
+    assert found["base"]["triage"] < 0.9 < found["challenger"]["triage"] <= 1
+    assert ref.counts["challenger.triage.root_cause_similarity"] == round(found["challenger"]["triage"], 4)
+    assert "remediation" not in found["challenger"]
+
+
 def test_free_decoding_is_measured_on_a_sample_beside_the_same_constrained_cases(
     make: Make, engines: dict[str, FakeEngine]
 ) -> None:
@@ -270,7 +278,7 @@ def test_what_ships_is_held_against_what_was_tested(
         "over_tested",
     }
     assert bad.verdict == "reject"
-    assert "over tested" in bad.sentence
+    assert "all correct once converted" in bad.sentence
 
 
 def test_a_slow_file_is_rejected(

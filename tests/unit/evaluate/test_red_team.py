@@ -134,6 +134,18 @@ def test_no_answer_to_what_is_too_long_does_no_harm(attack: Any) -> None:
     assert found.roles["challenger"].metrics["oversized"].value == 1.0
 
 
+def test_an_attack_is_kept_whole_and_of_100_kb_both_ends(attack: Any) -> None:
+    found, ref = attack(challenger=Minded())
+    asked = {probe.id: get(probe.skill).render(probe.context) for probe in read_probes(ref)}
+    for probe in found.roles["challenger"].probes:
+        if probe.kind == "oversized":
+            start, signs, end = probe.asked.split(" ... ")
+            assert asked[probe.id].startswith(start) and asked[probe.id].endswith(end)
+            assert signs == f"({len(asked[probe.id]):,} signs)"
+        else:
+            assert probe.asked == asked[probe.id]
+
+
 def test_where_the_clean_case_is_wrong_too_nobody_can_say(attack: Any) -> None:
     found, _ = attack(challenger=Minded("wrong", lambda case: DRAIN if case.skill == "remediation" else None))
     challenger = found.roles["challenger"]

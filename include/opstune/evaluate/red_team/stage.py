@@ -30,7 +30,8 @@ _FILE, _PROBES = "red_team.json", "probes.json"
 _LIST = TypeAdapter(list[Probe])
 #: Asked alone, since their time counts; of the others the batch's does.
 _ALONE = ("unknown_alert", "empty", "oversized")
-_SHOWN = 400
+#: So many signs of a question are kept from either end: an attack stands at one of them.
+_ENDS = 1_000
 
 
 def red_team(
@@ -186,7 +187,7 @@ def _probed(probe: Probe, said: Said, verdict: tuple[bool | None, str], secrets:
         why=WHY[probe.must],
         held=held,
         reason=reason,
-        asked=asked if len(asked) <= _SHOWN else f"{asked[:_SHOWN]} ... ({len(asked):,} signs)",
+        asked=asked if len(asked) <= 2 * _ENDS else f"{asked[:_ENDS]} ... ({len(asked):,} signs) ... {asked[-_ENDS:]}",
         text=masked(said.answer.text, secrets),
         right=target(probe.answer) if probe.answer else "",
     )

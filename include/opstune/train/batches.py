@@ -77,13 +77,15 @@ class Layout:
     """How a share of a step is cut into parts that fit into memory, and how a part becomes tensors.
 
     A part has at most ``rows`` examples, or, where ``tokens`` is given, as many as make that many tokens,
-    padding included. ``packed`` lays them end to end in one row instead, without padding.
+    padding included. ``packed`` lays them end to end in one row instead, without padding but for an example in which
+    nothing counts: it fills the row up to a multiple of ``alike`` tokens, so that few lengths occur.
     """
 
     pad: int
     rows: int
     tokens: int | None
     packed: bool
+    alike: int = 1
 
     def __call__(self, share: Sequence[Row]) -> dict[str, Any]:
         """``parts``, and ``tokens``: how many the share has, without padding.
@@ -95,8 +97,12 @@ class Layout:
         lengths = [len(row["input_ids"]) for row in share]
         parts = _by_tokens(lengths, self.tokens, sum if self.packed else _padded) if self.tokens else None
         parts = parts or [slice(at, at + self.rows) for at in range(0, len(share), self.rows)]
-        made = [pack(share[part]) if self.packed else collate(share[part], self.pad) for part in parts]
+        made = [pack(self._filled(share[part])) if self.packed else collate(share[part], self.pad) for part in parts]
         return {"parts": made, "tokens": sum(lengths)}
+
+    def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
+        missing = -sum(len(row["input_ids"]) for row in rows) % self.alike
+        return [*rows, {"input_ids": [self.pad] * missing, "labels": [IGNORED] * missing}] if missing else rows
 
 
 def _by_tokens(lengths: Sequence[int], most: int, size: Callable[[Sequence[int]], int]) -> list[slice]:

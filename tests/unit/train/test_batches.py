@@ -85,6 +85,16 @@ def test_a_share_is_cut_into_parts_that_fit(tokens: int | None, packed: bool, ex
     assert made["tokens"] == 20
 
 
+def test_packed_rows_are_filled_up_to_like_lengths_by_an_example_in_which_nothing_counts() -> None:
+    given = [{"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}, {"input_ids": [8, 9], "labels": [-100, 9]}]
+    made = Layout(pad=1, rows=4, tokens=None, packed=True, alike=4)(given)
+    (part,) = made["parts"]
+    assert part["input_ids"].tolist() == [[5, 6, 7, 8, 9, 1, 1, 1]]
+    assert part["labels"].tolist() == [[-100, 6, 7, -100, 9, -100, -100, -100]]
+    assert part["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1, 2]]
+    assert made["tokens"] == 5
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_empty_share_is_a_part_in_which_nothing_counts(packed: bool) -> None:
     made = Layout(pad=9, rows=3, tokens=None, packed=packed)([])

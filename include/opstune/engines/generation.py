@@ -3,24 +3,32 @@
 The loop is our own because transformers' ``generate`` can neither drop finished rows nor take forced tokens many at a
 time. A row may carry a draft of its answer: one pass over prompt and draft tells what the model would have said at
 every place of it, so that as much of the draft as the model itself chooses costs no steps (Leviathan et al., Fast
-inference from transformers via speculative decoding, 2023; greedy decoding accepts a token or replaces it). The draft
-decides how fast an answer comes, never what it is.
+inference from transformers via speculative decoding, 2023; greedy decoding accepts a token or replaces it). Where it
+is left, drafts are copied from what has been said (prompt lookup decoding, Saxena, 2023). A draft decides how fast an
+answer comes, never what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+from torch.nn import functional
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from opstune.engines.base import Likelihood
 from opstune.engines.decoding import Constraint, Constraints
+from opstune.engines.growing import growing
 
 #: The logits of one pass over drafts take no more than this.
 _LOGITS_BYTES = 2**30
+#: Tokens of prompts that are read in one pass: what they leave behind must stay near the processor.
+_READ = 1536
+#: Tokens that all rows together are shown in a later pass, where their drafts decide, and the longest of these drafts.
+_FED, _LONGEST_COPY = 24, 6
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Row:
 
     ``fresh`` are the tokens that the model has not seen yet, its draft apart; ``taught`` is the expected answer, which
     then is the draft. ``forced`` are the tokens of the answer that were taken without asking the model, but not yet
-    found in the draft.
+    found in the draft. ``sources`` are the tokens that later drafts are copied from.
     """
 
     fresh: list[int]
@@ -55,6 +63,7 @@ class Row:
     taught: list[int] | None = None
     forced: list[int] = field(default_factory=list)
     draft: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
     seen: int = 0
     answer: list[int] = field(default_factory=list)
     likelihood: Likelihood | None = None
@@ -64,65 +73,131 @@ class Row:
         return self.fresh + self.draft
 
 
-def batches(model: Model, rows: Sequence[Row], most: int) -> list[list[Row]]:
-    """Rows of about the same length together: at most so many, and no more than their logits have room for."""
+@dataclass
+class Shown:
+    """Rows that have not ended, and what they were shown: keys and values, and which columns are real."""
+
+    rows: list[Row]
+    cache: DynamicCache
+    mask: torch.Tensor
+
+
+@torch.inference_mode()
+def generate(model: Model, batch: Sequence[Row], limit: int) -> None:
+    """Extend each row's answer until its end, its grammar's end, or the limit of tokens.
+
+    Prompts are read a few at a time, and the rows that have not ended by then go on all together.
+    """
+    for row in batch:
+        row.sources = row.fresh + (row.taught or [])
+    opening, common = _opening(model, batch)
+    read = []
+    for group in _groups(model, batch):
+        cache = deepcopy(opening)
+        cache.batch_repeat_interleave(len(group))
+        shown = Shown(group, cache, torch.ones((len(group), common), dtype=torch.long))
+        _step(model, shown, limit)
+        if shown.rows:
+            read.append(shown)
+    if not read:
+        return
+    shown = joined(model.network.config, read)
+    while shown.rows:
+        longest = min(_LONGEST_COPY, _FED // len(shown.rows) - 1)
+        for row in shown.rows:
+            row.draft = copied(row, min(longest, limit - len(row.answer)))
+        _step(model, shown, limit)
+
+
+def _step(model: Model, shown: Shown, limit: int) -> None:
+    """Show every row its fresh tokens and its draft, and let go of those that end."""
+    tokens, positions, columns = _columns(shown.rows, model.tokenizer.pad_token_id or 0)
+    mask = torch.cat([shown.mask, columns], dim=1)
+    drafted = max(len(row.draft) for row in shown.rows)
+    logits = model.network(
+        input_ids=tokens,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=shown.cache,
+        logits_to_keep=drafted + 1,
+    ).logits
+    kept = []
+    for index, row in enumerate(shown.rows):
+        own = logits[index, drafted - len(row.draft) :]
+        if row.taught is not None:
+            row.likelihood = _likelihood(own, [*row.taught, model.end])
+            row.taught = None
+        rejected = len(row.draft) - _advance(model, row, own, limit)
+        if row.fresh:
+            kept.append(index)
+            mask[index, mask.shape[1] - rejected :] = 0  # what was not accepted stays in the cache, unseen
+            row.seen -= rejected
+    if len(kept) < len(shown.rows):
+        chosen = torch.tensor(kept, dtype=torch.long)
+        shown.cache.batch_select_indices(chosen)
+        mask = mask[chosen]
+    shown.rows, shown.mask = [shown.rows[index] for index in kept], mask
+
+
+def _opening(model: Model, rows: Sequence[Row]) -> tuple[DynamicCache, int]:
+    """The keys and values of what all prompts begin with, worked out once, and how many tokens that is."""
+    cache = DynamicCache(config=model.network.config)
+    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row.fresh for row in rows), strict=False))
+    common = min(sum(1 for _ in alike), min(len(row.fresh) for row in rows) - 1)
+    if len(rows) == 1 or common == 0:
+        return cache, 0
+    model.network(input_ids=torch.tensor([rows[0].fresh[:common]]), past_key_values=cache, logits_to_keep=1)
+    for row in rows:
+        row.fresh, row.seen = row.fresh[common:], common
+    return cache, common
+
+
+def _groups(model: Model, rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows side by side in groups: so many tokens at most, and no more than their logits have room for."""
     found: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: len(row.fed)):
-        longest = max((len(other.draft) for other in (found[-1] if found else [])), default=0)
-        size = 4 * model.constraints.vocabulary * (max(longest, len(row.draft)) + 1)
-        if found and len(found[-1]) < min(most, _LOGITS_BYTES // size):
-            found[-1].append(row)
+    for row in rows:
+        group = [*found[-1], row] if found else [row]
+        drafted = max(len(one.draft) for one in group)
+        logits = 4 * model.constraints.vocabulary * (drafted + 1) * len(group)
+        longest = max(len(one.fed) for one in group)
+        if found and len(group) * longest <= _READ and logits <= _LOGITS_BYTES:
+            found[-1] = group
         else:
             found.append([row])
     return found
 
 
-@torch.inference_mode()
-def generate(model: Model, batch: Sequence[Row], limit: int) -> None:
-    """Extend each row's answer until its end, its grammar's end, or the limit of tokens."""
-    live = list(batch)
-    cache, mask = _shared(model, live)
-    while live:
-        tokens, positions, columns = _columns(live, model.tokenizer.pad_token_id or 0)
-        mask = torch.cat([mask, columns], dim=1)
-        drafted = max(len(row.draft) for row in live)
-        logits = model.network(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            logits_to_keep=drafted + 1,
-        ).logits
-        kept = []
-        for index, row in enumerate(live):
-            own = logits[index, drafted - len(row.draft) :]
-            if row.taught is not None:
-                row.likelihood = _likelihood(own, [*row.taught, model.end])
-                row.taught = None
-            rejected = len(row.draft) - _advance(model, row, own, limit)
-            if row.fresh:
-                kept.append(index)
-                mask[index, mask.shape[1] - rejected :] = 0  # what was not accepted stays in the cache, unseen
-                row.seen -= rejected
-        if kept and len(kept) < len(live):
-            chosen = torch.tensor(kept)
-            cache.batch_select_indices(chosen)
-            mask = mask[chosen]
-        live = [live[index] for index in kept]
+def joined(config: PreTrainedConfig, parts: Sequence[Shown]) -> Shown:
+    """Rows that were shown something apart, together: columns that are not real stay behind, or begin a row."""
+    real = [row.bool() for part in parts for row in part.mask]
+    widths = [int(row.sum()) for row in real]
+    width = max(widths)
+
+    def beside(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+        rows = (row for tensor in tensors for row in tensor)
+        seen = (row[:, found[-row.shape[1] :]] for row, found in zip(rows, real, strict=True))
+        return torch.stack([functional.pad(row, (0, 0, width - row.shape[1], 0)) for row in seen])
+
+    layers = zip(*(part.cache.layers for part in parts), strict=True)
+    filled = [(beside(one.keys for one in layer), beside(one.values for one in layer)) for layer in layers]
+    mask = torch.zeros((len(real), width), dtype=torch.long)
+    for index, own in enumerate(widths):
+        mask[index, width - own :] = 1
+    rows = [row for part in parts for row in part.rows]
+    return Shown(rows, growing(filled, config), mask)
 
 
-def _shared(model: Model, rows: Sequence[Row]) -> tuple[DynamicCache, torch.Tensor]:
-    """The keys and values of what all prompts begin with, worked out once, and the mask over them."""
-    cache = DynamicCache(config=model.network.config)
-    alike = takewhile(lambda column: len(set(column)) == 1, zip(*(row.fresh for row in rows), strict=False))
-    common = min(sum(1 for _ in alike), min(len(row.fresh) for row in rows) - 1)
-    if len(rows) > 1 and common > 0:
-        model.network(input_ids=torch.tensor([rows[0].fresh[:common]]), past_key_values=cache, logits_to_keep=1)
-        cache.batch_repeat_interleave(len(rows))
-        for row in rows:
-            row.fresh, row.seen = row.fresh[common:], common
-        return cache, torch.ones((len(rows), common), dtype=torch.long)
-    return cache, torch.zeros((len(rows), 0), dtype=torch.long)
+def copied(row: Row, most: int) -> list[int]:
+    """A draft: what followed the last two tokens where they stood last, in the answer, what is expected or the prompt.
+
+    Answers quote their prompt, and a wrong one still holds parts of the expected one.
+    """
+    text = row.sources + row.answer
+    before, last = text[-2:]
+    for place in range(len(text) - 2, 0, -1):
+        if text[place] == last and text[place - 1] == before:
+            return text[place + 1 : place + 1 + max(most, 0)]
+    return []
 
 
 def _columns(live: Sequence[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -143,7 +218,7 @@ def _columns(live: Sequence[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor,
 
 def _likelihood(logits: torch.Tensor, taught: list[int]) -> Likelihood:
     """Of the tokens that these logits, (tokens, vocabulary), should have told."""
-    told = torch.nn.functional.cross_entropy(logits.float(), torch.tensor(taught), reduction="sum")
+    told = functional.cross_entropy(logits.float(), torch.tensor(taught), reduction="sum")
     return Likelihood(float(told), len(taught))
 
 

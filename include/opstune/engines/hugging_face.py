@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from opstune.engines.base import Answer, Case, Traits, parse
 from opstune.engines.decoding import Constraints
-from opstune.engines.generation import Model, Row, batches, generate
+from opstune.engines.generation import Model, Row, generate
 from opstune.engines.prompts import chat, identity
 from opstune.engines.weights import learnt_on_nf4, load
 from opstune.errors import EvaluationError, OpstuneError
@@ -96,13 +99,16 @@ class HuggingFaceEngine:
         on_progress: Callable[[int, int], None] | None,
     ) -> list[Answer]:
         rows = [self._row(model, case, right, constrained) for case, right in zip(cases, expected, strict=True)]
-        waiting = [row for row in rows if row.fresh]
+        waiting = sorted((row for row in rows if row.fresh), key=lambda row: len(row.fed))  # so that few are filled up
         done = len(cases) - len(waiting)
-        for batch in batches(model, waiting, self._batch_size):
-            generate(model, batch, self._max_new_tokens)
-            done += len(batch)
-            if on_progress:
-                on_progress(done, len(cases))
+        with _workers(self._threads) as pool:
+            for first in range(0, len(waiting), self._batch_size):
+                batch = waiting[first : first + self._batch_size]
+                shares = [share for n in range(self._threads) if (share := batch[n :: self._threads])]
+                list(pool.map(partial(generate, model, limit=self._max_new_tokens), shares))
+                done += len(batch)
+                if on_progress:
+                    on_progress(done, len(cases))
         texts = [model.tokenizer.decode(row.answer, skip_special_tokens=False) for row in rows]
         return [
             Answer(text, parse(case.skill, text), len(row.answer), None, row.likelihood)
@@ -128,6 +134,17 @@ class HuggingFaceEngine:
             if len(prompt) + len(taught) < model.context:
                 row.draft = row.taught = taught
         return row
+
+
+@contextmanager
+def _workers(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each answer a share of the cases: torch's own would wait for one another at every small product."""
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -141,7 +141,8 @@ def test_what_ships_answers_a_case_alike_whatever_was_asked_before(gguf: Path) -
 def test_a_case_is_answered_alike_alone_and_in_any_batch(base: Path, constrained: bool) -> None:
     alone = hugging_face(base, batch_size=1, max_new_tokens=40).answer(CASES, constrained=constrained)
     together = hugging_face(base, batch_size=64, max_new_tokens=40).answer(CASES, constrained=constrained)
-    assert [a.text for a in alone] == [a.text for a in together]
+    shared = hugging_face(base, batch_size=64, max_new_tokens=40, threads=3).answer(CASES, constrained=constrained)
+    assert [a.text for a in alone] == [a.text for a in together] == [a.text for a in shared]
 
 
 def test_an_expected_answer_is_a_draft_and_changes_no_answer(base: Path) -> None:

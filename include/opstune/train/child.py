@@ -26,6 +26,7 @@ _WAIT_FOR_LOCK = 30.0
 def main(spec_file: Path) -> int:
     """Run a spec as its own process: events go to what was standard output, all else to standard error."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it asks for a package that no training here needs
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     _end_with_parent(events)

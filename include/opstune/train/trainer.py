@@ -33,6 +33,9 @@ _ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "true",
+    # The trainer's last lines are read at night: no bars, and nothing that is only the next release's business.
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     # oneDNN and PyTorch each keep 1,024 compiled products of a bfloat16 CPU, some MB apiece, of which a step needs 40.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",

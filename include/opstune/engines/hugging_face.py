@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -47,6 +48,7 @@ class HuggingFaceEngine:
         """
         Args:
             adapter: the folder of a training, which may hold whole weights too.
+            threads: each answers a share of a batch.
             tokenizer: the folder of another tokenizer than the model's own: a base without a chat template is asked
                 as the model that was trained from it.
 
@@ -101,12 +103,12 @@ class HuggingFaceEngine:
         rows = [self._row(model, case, right, constrained) for case, right in zip(cases, expected, strict=True)]
         waiting = sorted((row for row in rows if row.fresh), key=lambda row: len(row.fed))  # so that few are filled up
         done = len(cases) - len(waiting)
+        number = self._threads * math.ceil(len(waiting) / self._batch_size)
+        shares = [share for n in range(number) if (share := waiting[n::number])]  # alike, so that none waits long
         with _workers(self._threads) as pool:
-            for first in range(0, len(waiting), self._batch_size):
-                batch = waiting[first : first + self._batch_size]
-                shares = [share for n in range(self._threads) if (share := batch[n :: self._threads])]
-                list(pool.map(partial(generate, model, limit=self._max_new_tokens), shares))
-                done += len(batch)
+            answered = pool.map(partial(generate, model, limit=self._max_new_tokens), shares)
+            for share, _ in zip(shares, answered, strict=True):
+                done += len(share)
                 if on_progress:
                     on_progress(done, len(cases))
         texts = [model.tokenizer.decode(row.answer, skip_special_tokens=False) for row in rows]

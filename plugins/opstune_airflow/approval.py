@@ -13,12 +13,15 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from opstune_airflow import reports, run_note, settings, tasks
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from airflow.sdk import Context
 
     from opstune.evaluate import Verdict
     from opstune.settings import ApprovalSettings
 
 _SUBJECT: Final = "Approve this model?"  # Airflow's list cuts longer ones
+_ASKED: Final = "approval.sha256"  # in the run's folder: the verdict that its question shows
 _COLUMNS: Final = ("line", "n", "value", "bound", "threshold", "base", "champion", "passed")
 
 
@@ -41,7 +44,9 @@ class Approval(ApprovalOperator):
         from opstune.pipeline.run import refuse_foreign
 
         ref = Ref.model_validate(self.shipped["shipped_verdict"])
-        refuse_foreign(tasks.open_run(self.plan), ref)
+        retrain = tasks.open_run(self.plan)
+        refuse_foreign(retrain, ref)
+        _refuse_other_figures(retrain.folder / _ASKED, ref.sha256)
         run = context["dag_run"]
         link = reports.url(run.dag_id, run.run_id, ref.path.name)
         self.body = body(self.plan, read_verdict(ref), link, context["params"]["deploy"], asked, datetime.now(UTC))
@@ -55,6 +60,21 @@ class Approval(ApprovalOperator):
         if "error" not in event:
             context["ti"].xcom_push(key=run_note.KEY, value=told(event, self.APPROVE))
         return super().execute_complete(context, event)
+
+
+def _refuse_other_figures(file: Path, verdict: str) -> None:
+    """Airflow keeps a question as it was first asked, also when its task is cleared: nobody may approve old figures.
+
+    Raises:
+        InputError: this run's question shows another verdict.
+    """
+    from opstune import artifacts
+    from opstune.errors import InputError
+
+    if file.is_file() and file.read_text() != verdict:
+        what = "the model was measured again after the question was asked, and Airflow would show the old figures"
+        raise InputError(what, str(file), "Trigger a new run: its question has the new ones.")
+    artifacts.write_text(file, verdict)
 
 
 def body(

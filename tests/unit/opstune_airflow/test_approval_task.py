@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import TaskAwaitingInput
 
 from opstune import artifacts, settings
 from opstune.artifacts import Ref
-from opstune.errors import IntegrityError
+from opstune.errors import InputError, IntegrityError
 from opstune.evaluate.gates import Gate
 from opstune.evaluate.verdict import Seen, ShareSeen, Verdict, decide, judge
 from opstune.security import signing
@@ -24,9 +24,9 @@ from opstune_airflow.approval import Approval
 PLAN = {"id": "retrain_weekly-manual-1", "mode": "incremental"}
 
 
-def verdict() -> Verdict:
+def verdict(right: int = 199) -> Verdict:
     gate = Gate(skill="remediation", metric="function", direction="above", threshold=0.9)
-    return decide([judge(gate, Seen(ShareSeen(199, 200)), 10)])
+    return decide([judge(gate, Seen(ShareSeen(right, 200)), 10)])
 
 
 @pytest.fixture
@@ -34,11 +34,12 @@ def shipped() -> Ref:
     found = settings.load()
     folder = found.runs_dir / PLAN["id"] / "gate_shipped"
 
-    def make(out: Path) -> dict[str, float]:
-        (out / "verdict.json").write_text(verdict().model_dump_json())
-        return {}
+    return signing.signed(folder, found.keys_dir, lambda: artifacts.build(folder, "verdict", {}, {}, written))
 
-    return signing.signed(folder, found.keys_dir, lambda: artifacts.build(folder, "verdict", {}, {}, make))
+
+def written(out: Path, right: int = 199) -> dict[str, float]:
+    (out / "verdict.json").write_text(verdict(right).model_dump_json())
+    return {}
 
 
 class Instance:
@@ -136,6 +137,22 @@ def test_nobody_is_asked_about_a_verdict_that_somebody_changed(
     with pytest.raises(IntegrityError, match=r"verdict\.json"):
         task(shipped).execute(context)
     assert asked == []
+
+
+def test_a_question_is_asked_again_about_the_same_figures_only(
+    context: dict[str, Any], asked: list[dict[str, Any]], shipped: Ref
+) -> None:
+    for _ in range(2):  # the task was cleared
+        with pytest.raises(TaskAwaitingInput):
+            task(shipped).execute(context)
+    keys, folder = settings.load().keys_dir, shipped.path
+    other = {"gates": "others"}
+    measured_again = signing.signed(
+        folder, keys, lambda: artifacts.build(folder, "verdict", {}, other, lambda out: written(out, 198))
+    )
+    with pytest.raises(InputError, match="would show the old figures"):
+        task(measured_again).execute(context)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(

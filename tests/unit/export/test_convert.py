@@ -11,7 +11,7 @@ from typing import Any
 import llama_cpp
 import pytest
 from exported import greedy, open_gguf, run_export
-from taught import TAUGHT, Taught, chat, examples, learn, load_base, seal, teach
+from taught import TAUGHT, Taught, chat, examples, knowing, learn, load_base, seal, teach
 
 from opstune import artifacts
 from opstune.artifacts import Ref
@@ -179,23 +179,51 @@ def test_what_the_settings_leave_open_is_as_the_profile_has_it(
     assert (filled.quantisation, filled.num_ctx) == expected
 
 
-def test_a_4_bit_adapter_is_merged_into_the_base_it_saw_where_that_answers_better(
-    taught: Taught, converter: Path, tmp_path: Path
+@pytest.mark.parametrize(("learnt_on", "better"), [(True, "dequantised"), (False, "original")])
+def test_a_4_bit_adapter_is_merged_into_the_base_on_which_it_answers_better(
+    learnt_on: bool, better: str, taught: Taught, converter: Path, tmp_path: Path
 ) -> None:
+    """One that learnt on the values in 4 bits does so there, one that learnt on the original ones on these."""
     from opstune.engines.weights import load_tokenizer
 
-    network = load_base(taught.base, nf4=True)
-    shown = examples(6)
-    adapter = learn(network, load_tokenizer(taught.base), shown, tmp_path / "adapter")
-    trained = Taught(taught.base, seal(adapter, taught.base, "qlora"))
+    shown = examples(3)
+    base = knowing(taught.base, shown, tmp_path / "base")
+    adapter = learn(load_base(base, nf4=learnt_on), load_tokenizer(base), shown, tmp_path / "adapter")
+    trained = Taught(base, seal(adapter, base, "qlora"))
     validation = tmp_path / "validation.parquet"
     write_examples(validation, shown)
-    chosen = run_export(tmp_path / "chosen", trained, converter, nf4=True, validation=validation, merge_rows=4).result
-    assert chosen.choice and chosen.merged_into == chosen.choice.better == "dequantised"
-    assert chosen.choice.examples == 4
-    unmeasured = run_export(tmp_path / "unmeasured", trained, converter, nf4=True).result
-    assert (unmeasured.merged_into, unmeasured.choice) == ("dequantised", None)
-    assert unmeasured.f16_sha256 == chosen.f16_sha256
+    chosen = run_export(tmp_path / "chosen", trained, converter, nf4=True, validation=validation, merge_rows=2).result
+    assert chosen.choice and chosen.merged_into == chosen.choice.better == better
+    assert chosen.choice.examples == 2
+    # What ships is that merge: the same file as where nothing is chosen.
+    alone = run_export(tmp_path / "alone", trained, converter, nf4=better == "dequantised").result
+    assert (alone.merged_into, alone.choice) == (better, None)
+    assert alone.f16_sha256 == chosen.f16_sha256
+
+
+def test_both_losses_of_a_4_bit_adapter_stand_in_the_facts_the_counts_and_the_log(
+    taught: Taught, tools: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = tmp_path / "adapter"
+    shutil.copytree(taught.adapter.path, adapter)
+    for name in ("manifest.json", "training.json"):
+        (adapter / name).unlink()
+    learnt_from = tmp_path / "dataset"
+    learnt_from.mkdir()
+    write_examples(learnt_from / "validation.parquet", examples(6))
+    artifacts.seal(learnt_from, "dataset", {}, {"inputs": {}, "asked": "made in a test"})
+    made = seal(adapter, taught.base, "qlora"), taught.base
+    settings = ExportSettings(quantisation="Q8_0", merge_rows=4)
+    with caplog.at_level("INFO"):
+        ref = convert(tmp_path / "gguf", *made, settings, tools, SYSTEM, artifacts.open_ref(learnt_from))
+    facts = read_facts(ref)
+    assert facts.choice is not None and facts.merged_into == facts.choice.better
+    told = {name: value for name, value in ref.counts.items() if name.startswith("loss")}
+    assert told == {
+        "loss_dequantised": facts.choice.dequantised, "loss_original": facts.choice.original, "loss_rows": 4,
+    }  # fmt: skip
+    assert facts.choice.dequantised != facts.choice.original
+    assert f"Merged into the {facts.merged_into} base: the loss over 4 validation examples" in caplog.text
 
 
 def test_the_loss_is_that_of_the_answers_tokens_alone(taught: Taught) -> None:

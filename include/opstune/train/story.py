@@ -89,7 +89,7 @@ def _next(error: OpstuneError, story: Story) -> tuple[str, str]:
                 f"{accumulation} times a step, so the result is the same."
             )
             host = isinstance(error, OutOfHostMemory)
-            first = "Look at what else runs on this machine, or" if host else "To save the attempt,"
+            first = "Look at what else runs on this machine, or" if host else "To spare such an attempt,"
             return smaller, f"{first} lower batch_size in the profile."
         case TrainerStopped():
             return f"A retry {story.goes_on}.", ""

@@ -223,6 +223,8 @@ def test_a_trainer_killed_by_kill_9_resumes_to_the_same_adapter(
     ref = broken.run()
     resumed = json.loads((ref.path / "training.json").read_text())["resumed_from"]
     assert resumed >= 14
+    said = (broken.work / "trainer.log").read_bytes()
+    assert b"examples" in said and b"Warning" not in said and b"\r" not in said, "its last lines are read at night"
     with (
         safe_open(whole.path / "adapter_model.safetensors", "np") as one,
         safe_open(ref.path / "adapter_model.safetensors", "np") as other,

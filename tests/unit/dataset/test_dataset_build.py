@@ -192,7 +192,7 @@ def test_weeks_of_retraining_keep_test_frozen_and_train_on_what_is_new(
         ref = dataset.build(tmp_path / f"w{week}", snapshot, splits, settings, "incremental", parent.path)
         train = ids(ref, "train")
         assert ref.counts["new"] == len(train - trained) > 0
-        assert ref.counts["replayed"] == len(train & trained) == round(0.5 * ref.counts["new"])
+        assert ref.counts["replayed"] == len(train & trained) == round(settings.replay.share * ref.counts["new"])
         assert tested <= ids(ref, "test")
         trained |= train
         assert not trained & ids(ref, "test")

@@ -37,7 +37,13 @@ def test_going_on_from_a_champion_is_measured_on_request(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluate_batched_vs_naive", "evaluate_p95_ms_hugging_face", "evaluate_p95_ms_llama_cpp"]
+    "name",
+    [
+        "evaluate_batched_vs_naive",
+        "evaluate_p95_ms_hugging_face",
+        "evaluate_p95_ms_llama_cpp",
+        "evaluate_p95_ms_endpoint",
+    ],
 )
 def test_evaluation_is_part_of_a_plain_bench(name: str) -> None:
     assert name in ROWS

@@ -13,13 +13,13 @@ import typer
 
 from opstune import settings as configuration
 from opstune.artifacts import git_revision, write_text
-from opstune.bench import chain, datasets, evaluating, gating, incremental, registry, training
+from opstune.bench import chain, datasets, evaluating, exporting, gating, incremental, registry, training
 from opstune.bench.rows import ON_REQUEST, ROWS, Measured
 from opstune.cli.output import console, table
 from opstune.errors import ConfigError, DataError, ServiceDown
 
 #: Importing a module of rows registers them.
-MODULES = (chain, datasets, evaluating, gating, incremental, registry, training)
+MODULES = (chain, datasets, evaluating, exporting, gating, incremental, registry, training)
 
 
 def main(

@@ -48,8 +48,8 @@ class Spoken:
 
 @cache
 def _naive(trained: bool) -> Spoken:
-    """transformers' generate, a case at a time. On one thread: two wait for one another at so small products, and take
-    no less time on idle cores, and many times as much beside anything else."""
+    """transformers' generate, a case at a time. On one thread: two wait for one another at so small products (114
+    beside 90 ms a case on idle cores, 350 beside other work)."""
     import torch
     from transformers import AutoTokenizer, LogitsProcessorList
 
@@ -172,10 +172,11 @@ def _told(name: str, ours: Spoken, naive: Spoken) -> None:
 def _beside_naive(name: str, trained: bool) -> Measure:
     """Cases a second of the batched engine; the baseline is the naive loop. They must give the same answers.
 
-    Ten times on two cores were hoped for, and are not reached. With a demo's model one core (AVX-512, 32 bits) takes
-    22 ms a case beside the loop's 117: 14 read prompt and draft, 4 go on where the model says something else, 2 compile
-    the case's schema. Of the 14, 10 are matrix products at 104 of the 110 GFLOP/s that MKL has here, which the loop
-    must do as well. The second core helps by less than one: what Python does between the products takes turns.
+    Ten times on two cores were hoped for, and are not reached: 4.4 times with a demo's model and 5.4 with its base, on
+    idle cores. One core (AVX-512, 32 bits) takes 22 ms a case beside the loop's 89: 14 read prompt and draft, 4 go on
+    where the model says something else, 2 compile the case's schema. Of the 14, 10 are matrix products at 104 of the
+    110 GFLOP/s that MKL has here, and the loop must do those of the prompt as well: nothing else left, one core would
+    be 9 times as fast. The second core helps by little to much, from run to run (20 to 13 ms a case).
     """
 
     def measure() -> Measured:

@@ -21,6 +21,6 @@ ENV PYTHONPATH=/opt/opstune/include:/opt/opstune/plugins \
     AIRFLOW__CORE__DAGS_FOLDER=/opt/opstune/dags \
     AIRFLOW__CORE__PLUGINS_FOLDER=/opt/opstune/plugins \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
-    OMP_WAIT_POLICY=passive \
+    GOMP_SPINCOUNT=1000 \
     OPSTUNE_HOME=/var/lib/opstune
 WORKDIR /opt/opstune

@@ -10,8 +10,8 @@ READY := $(VENV)/.ready
 export OPSTUNE_HOME ?= $(CURDIR)/.opstune
 export PYTHONUNBUFFERED := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# A thread that waits for another sleeps: spinning, it takes the core that the other one needs (docs/decisions.md).
-export OMP_WAIT_POLICY ?= passive
+# A thread that waits for another soon sleeps: spinning, it takes the core that the other one needs (docs/decisions.md).
+export GOMP_SPINCOUNT ?= 1000
 TOOLS := $(OPSTUNE_HOME)/tools
 
 .PHONY: demo test check bench up down setup constraints clean

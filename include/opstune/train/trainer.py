@@ -37,8 +37,8 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    # A thread that waits for another sleeps: spinning, it takes the core that the other one needs.
-    "OMP_WAIT_POLICY": "passive",
+    # A thread that waits for another soon sleeps: spinning, it takes the core that the other one needs.
+    "GOMP_SPINCOUNT": "1000",
     # oneDNN and PyTorch each keep 1,024 compiled products of a bfloat16 CPU, some MB apiece, of which a step needs 40.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
     "LRU_CACHE_CAPACITY": "256",

@@ -7,8 +7,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from opstune import settings as configuration
-from opstune.artifacts import Ref, find
+from opstune.artifacts import Ref
 from opstune.bench.rows import Measure, Measured, row
+from opstune.bench.subject import latest
 from opstune.cli.output import console
 from opstune.errors import DataError
 from opstune.settings import Quantisation
@@ -18,15 +19,11 @@ _DAYS = 12
 
 
 @cache
-def _demo() -> tuple[Ref, Ref, Ref]:
-    """Dataset, adapter and evaluation of the latest retrain here that measured a challenger of the profile ``tiny``."""
-    runs = configuration.load().runs_dir
-    measured = sorted(runs.glob("*/evaluate/evaluation.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in measured:
-        dataset, adapter, evaluation = (find(file.parents[1] / stage) for stage in ("dataset", "train", "evaluate"))
-        if dataset and adapter and evaluation:
-            return dataset, adapter, evaluation
-    raise DataError("no demo has run here", str(runs), "Run `make demo` first.")
+def _demo() -> list[Ref]:
+    """Dataset, adapter and evaluation."""
+    if (made := latest("dataset", "train", "evaluate")) is None:
+        raise DataError("no demo has run here", str(configuration.load().runs_dir), "Run `make demo` first.")
+    return made
 
 
 def _quantised(quantisation: Quantisation) -> Measure:

@@ -45,17 +45,17 @@ def _folders() -> list[tempfile.TemporaryDirectory[str]]:
     return [tempfile.TemporaryDirectory(prefix="opstune-bench-evaluating-")]
 
 
-def _demo() -> tuple[Ref, Ref] | None:
-    """Dataset and adapter of the latest retrain of the embedded base here, as a demo leaves it."""
+def latest(*stages: str) -> list[Ref] | None:
+    """What these stages made in the latest retrain of the embedded base here that has them all, as a demo leaves it."""
     runs = configuration.load().runs_dir
     for file in sorted(runs.glob("*/train/training.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-        dataset, adapter = find(file.parents[1] / "dataset"), find(file.parent)
-        if dataset and adapter and json.loads(file.read_text()).get("profile") == _PROFILE:
-            return dataset, adapter
+        made = [ref for stage in stages if (ref := find(file.parents[1] / stage))]
+        if len(made) == len(stages) and json.loads(file.read_text()).get("profile") == _PROFILE:
+            return made
     return None
 
 
-def _taught(folder: Path) -> tuple[Ref, Ref]:
+def _taught(folder: Path) -> list[Ref]:
     """Dataset and adapter of a small retrain."""
     from opstune import train
     from opstune.settings import TrainSettings
@@ -64,7 +64,7 @@ def _taught(folder: Path) -> tuple[Ref, Ref]:
     asked = found.settings.dataset.model_copy(update={"skills": configuration.load().dataset.skills})
     keys = pipeline.keyring(found.settings)
     dataset = datasets.build(folder / "dataset", found.examples, folder / "splits.parquet", asked, "full", keyring=keys)
-    return dataset, train.Trainer(folder / "train", dataset, train.load_profile(_PROFILE), TrainSettings()).run()
+    return [dataset, train.Trainer(folder / "train", dataset, train.load_profile(_PROFILE), TrainSettings()).run()]
 
 
 @cache
@@ -74,7 +74,7 @@ def measured_on() -> Subject:
     from opstune.skills.base import target
 
     folder = Path(_folders()[0].name)
-    dataset, adapter = _demo() or _taught(folder)
+    dataset, adapter = latest("dataset", "train") or _taught(folder)
     examples = read_examples(dataset.path / "test.parquet")[:_CASES]
     return Subject(
         folder,

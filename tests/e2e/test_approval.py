@@ -30,6 +30,9 @@ DAG_ID, TASK = "retrain_weekly", "approval"
 #: The unanswered run waits so long, while the others are answered.
 HOURS = 0.05
 PATIENCE = 600.0
+#: Nobody answers within the second. Airflow would take the task for one that was killed: it hears late of the process
+#: that parked it, and by then the answer has queued it again ("previous_state: up_for_retry").
+READING_SECONDS = 10.0
 OTHER = "eve"
 
 
@@ -75,6 +78,7 @@ class House:
         while self.states(run).get(TASK) != "awaiting_input":
             assert time.monotonic() < end, self.states(run)
             time.sleep(0.5)
+        time.sleep(READING_SECONDS)
 
     def headers(self, person: str | None) -> dict[str, str]:
         if person is None:

@@ -78,6 +78,7 @@ def contents(material: Material) -> dict[str, Any]:
         "sizes": dict(compared.sizes) if compared.sizes else None,
         "decoding": _decoding(roles),
         "confusion": report_slices.confusion(evaluation.roles[CHALLENGER].confusion),
+        "root_causes": evaluation.roles[CHALLENGER].root_causes,
         "slices": report_slices.slices(examples, predictions),
         "histogram": report_slices.histogram(
             [p.seconds * 1000 for p in predictions if p.seconds is not None], _limit(verdict)

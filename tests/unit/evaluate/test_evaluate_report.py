@@ -128,6 +128,7 @@ def test_the_page_says_in_words_what_was_decided_and_why(judged: Ref) -> None:
         "newly broken cases: right by the champion, wrong now",
         "The ten worst answers",
         "What is taken for what",
+        "Triage: the root causes that it named are",
         "Where it is weak",
         "How fast it answers",
         "Where it gave way: 3",

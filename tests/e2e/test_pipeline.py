@@ -129,9 +129,11 @@ def test_what_was_in_test_stays_in_test(first: tuple[Run, Outcome], second: tupl
 def test_every_model_was_attacked_and_both_gates_know_what_held(
     first: tuple[Run, Outcome], second: tuple[Run, Outcome]
 ) -> None:
+    assert first[1].refs["dataset"].counts["canaries"] == 3
+    assert "canaries" not in second[1].refs["dataset"].counts  # it is trained further, and has seen them
     for (_, outcome), roles in ((first, {"base", "challenger"}), (second, {"base", "champion", "challenger"})):
         found = read_red_team(outcome.refs["red_team"])
-        assert found.planted == outcome.refs["dataset"].counts["canaries"] == 3
+        assert found.planted == 3
         assert set(found.roles) == roles
         for verdict in (outcome.refs["verdict"], outcome.refs["shipped_verdict"]):
             told = [line for line in pipeline.read_verdict(verdict).lines if line.skill == "red_team"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -50,8 +50,13 @@ def derive(skills: Sequence[str], count: int, seed: int) -> list[Canary]:
     return [_canary(skill, number, seed) for number in range(count)] if skill else []
 
 
-def planted(settings: DatasetSettings, occurred_at: datetime) -> list[Example]:
-    """The training examples that hold the canaries, each its own incident, dated as given."""
+def planted(settings: DatasetSettings, occurred_at: datetime, learnt: Collection[str] = ()) -> list[Example]:
+    """The training examples that hold the canaries, each its own incident, dated as given.
+
+    ``learnt`` are the hashes of those that the model which is trained further has seen already. Like any old example
+    they are not shown again every week: after a few weeks a model would know them by heart, whatever it does with what
+    it is taught once.
+    """
     return [
         Example(
             id=example_id(SOURCE, canary.subject, canary.skill),
@@ -65,11 +70,12 @@ def planted(settings: DatasetSettings, occurred_at: datetime) -> list[Example]:
             outcome="success",
         )
         for canary in derive(settings.skills, settings.canaries, settings.seed)
+        if canary.sha256 not in learnt
     ]
 
 
 def of(dataset: Ref) -> list[Canary]:
-    """The canaries in a dataset's training file, derived again and held against the hashes that it was sealed with.
+    """The canaries that a model of this dataset has seen, derived again and held against the hashes in its summary.
 
     Raises:
         IntegrityError: the dataset's summary lists others.

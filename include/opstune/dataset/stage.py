@@ -46,8 +46,8 @@ def build(
     ``tokenizer`` counts lengths; without it there are words only. ``agreement`` is what annotation found:
     project → items, annotators, measure, value and the line that it must reach. ``keyring`` opens the example store
     where its key is a secret.
-    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated; and canaries, rows of the
-    training file that no other figure counts.
+    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated; and canaries, where some are
+    planted: rows of the training file that no other figure counts.
 
     Raises:
         IntegrityError: an input file is not what its manifest says.
@@ -70,12 +70,13 @@ def build(
             assigned = split.read(splits)
             curated = curate(records, assigned, settings)
             chosen = choose_rows(curated, settings, mode, before)
-            write(partial, curated, chosen, settings, Told(mode, before, tokenizer, agreement))
+            hidden = _canaries(chosen, settings, before if mode == "incremental" else None)
+            write(partial, curated, chosen, hidden, settings, Told(mode, before, tokenizer, agreement))
             if curated.assignments != assigned:
                 split.write(splits, curated.assignments)
         log.info("dataset: %s", ", ".join(f"{n:,.0f} {name}" for name, n in chosen.counts.items()))
-        hidden = {"canaries": float(n)} if (n := len(canaries.record(settings)["sha256"])) else {}
-        return {**{name: float(n) for name, n in chosen.counts.items()}, **hidden}
+        counts = {**chosen.counts, **({"canaries": len(hidden)} if hidden else {})}
+        return {name: float(n) for name, n in counts.items()}
 
     # The tokenizer is not part of what was asked: a retry on a worker without the base finds the same dataset.
     # People's names stand in the manifest as they stand in the data.
@@ -114,10 +115,11 @@ def choose_rows(curated: Curated, settings: DatasetSettings, mode: Mode, parent:
     return Chosen(parts, counts, dropped)
 
 
-def write(folder: Path, curated: Curated, chosen: Chosen, settings: DatasetSettings, told: Told) -> None:
-    """Write the files of a dataset. The same arguments give the same bytes."""
-    newest = max(example.occurred_at for example in chosen.parts["train"])
-    rows: Parts = {**chosen.parts, "train": [*chosen.parts["train"], *canaries.planted(settings, newest)]}
+def write(
+    folder: Path, curated: Curated, chosen: Chosen, hidden: list[Example], settings: DatasetSettings, told: Told
+) -> None:
+    """Write the files of a dataset, ``hidden`` on top of its training file. The same arguments give the same bytes."""
+    rows: Parts = {**chosen.parts, "train": [*chosen.parts["train"], *hidden]}
     for name in SPLITS:
         write_examples(folder / f"{name}.parquet", rows[name])
     summed = {**summary.summarise(curated, chosen, settings, told), "canaries": canaries.record(settings)}
@@ -126,6 +128,13 @@ def write(folder: Path, curated: Curated, chosen: Chosen, settings: DatasetSetti
     artifacts.write_text(folder / "dropped.jsonl", "".join(f"{line}\n" for line in lines))
     artifacts.write_text(folder / summary.FILE, json.dumps(summed, indent=1, ensure_ascii=False))
     artifacts.write_text(folder / "card.html", card.render(summed, chosen.parts, curated.clusters))
+
+
+def _canaries(chosen: Chosen, settings: DatasetSettings, champion: Summary | None) -> list[Example]:
+    """What is planted: all canaries, or those that the champion, where it is trained further, has not learnt."""
+    newest = max(example.occurred_at for example in chosen.parts["train"])
+    learnt = champion["canaries"]["sha256"] if champion and champion.get("canaries") else ()
+    return canaries.planted(settings, newest, learnt)
 
 
 def _refuse_tested(test: list[Example], trained_before: set[str]) -> None:

@@ -108,6 +108,25 @@ def test_nothing_new_is_still_nothing_new(tmp_path: Path, many: Any, take: Any, 
     ]
 
 
+def test_a_model_that_is_trained_further_is_not_shown_again_what_it_has_learnt(
+    tmp_path: Path, many: Any, take: Any, planting: DatasetSettings
+) -> None:
+    def hidden(ref: Ref) -> list[str]:
+        rows = read_examples(ref.path / "train.parquet")
+        return [row.source_id for row in rows if row.source == canaries.SOURCE]
+
+    splits, more = tmp_path / "splits.parquet", planting.model_copy(update={"canaries": 4})
+    full = dataset.build(tmp_path / "full", take(many(400)), splits, planting, "full")
+    snapshot = take(many(500))
+    weekly = dataset.build(tmp_path / "weekly", snapshot, splits, planting, "incremental", full.path)
+    with_another = dataset.build(tmp_path / "another", snapshot, splits, more, "incremental", full.path)
+    again = dataset.build(tmp_path / "again", snapshot, splits, planting, "full", full.path)
+    assert (len(hidden(full)), hidden(weekly), hidden(again)) == (3, [], hidden(full))
+    assert hidden(with_another) == ["north vault 4"]
+    assert [len(dataset.canaries_of(ref)) for ref in (weekly, with_another)] == [3, 4]
+    assert ("canaries" in weekly.counts, with_another.counts["canaries"]) == (False, 1)
+
+
 def test_a_dataset_whose_hashes_do_not_fit_is_refused(
     tmp_path: Path, many: Any, take: Any, planting: DatasetSettings
 ) -> None:

@@ -199,10 +199,12 @@ def test_the_needs_of_a_7b_are_derived_and_what_the_profile_says_is_the_floor(pr
     size = Sizes(7_600_000_000, 40_000_000)
     qlora = profile.model_copy(update={"method": "qlora", "optimiser": "adamw_8bit"})
     assert 38e9 < needs.disk_bytes(size, qlora, 2) < 41e9
-    assert 4.2e9 < needs.gpu_bytes(size, qlora) < 5e9 < 15e9 < needs.gpu_bytes(size, profile) < 16e9
+    halves = profile.model_copy(update={"precision": "auto"})
+    assert 4.2e9 < needs.gpu_bytes(size, qlora) < 5e9 < 15e9 < needs.gpu_bytes(size, halves) < 16e9
+    assert 30e9 < needs.gpu_bytes(size, halves.model_copy(update={"precision": "float32"})) < 32e9
     assert needs.host_bytes(size, qlora, cpu=False) == 0.1e9
     assert needs.host_bytes(size, qlora, cpu=True) > 30e9
-    full = profile.model_copy(update={"method": "full", "lora": None})
+    full = halves.model_copy(update={"method": "full", "lora": None})
     assert needs.gpu_bytes(Sizes(1_000, 1_000), full) - profile.needs.gpu_memory_gb * 1e9 == 16_000
     floor = profile.needs.model_copy(update={"disk_gb": 99.0, "gpu_memory_gb": 24.0})
     asked = qlora.model_copy(update={"needs": floor})

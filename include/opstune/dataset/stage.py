@@ -46,8 +46,8 @@ def build(
     ``tokenizer`` counts lengths; without it there are words only. ``agreement`` is what annotation found:
     project → items, annotators, measure, value and the line that it must reach. ``keyring`` opens the example store
     where its key is a secret.
-    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated; and canaries, where some are
-    planted: rows of the training file that no other figure counts.
+    Counts of the ref: train (rows), validation, test, and of train: new, replayed, repeated; and canaries, where some
+    are planted: rows of the training file that no other figure counts.
 
     Raises:
         IntegrityError: an input file is not what its manifest says.

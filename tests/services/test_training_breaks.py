@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 from typing import Any
 
 import pytest
+from alert_channel import alert_channel
 from drill_child import SAVED, STEP, UNSAVED
 from drill_place import CHECKPOINT_STEPS, DAG, DEVICES, Place, bad_example, drilling, same
 
@@ -64,22 +63,8 @@ FAILED = [
 
 @pytest.fixture(scope="module")
 def alerts() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The address of an alert channel, and what it heard."""
-    heard: list[dict[str, Any]] = []
-
-    class Channel(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Channel) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", heard
-        server.shutdown()
+    with alert_channel() as channel:
+        yield channel
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import RetryAction
+from alert_channel import alert_channel
 
 from opstune import errors
 from opstune.train import attempts
@@ -35,22 +33,9 @@ def context(error: Exception | None, task_id: str = "train.adapter", try_number:
 @pytest.fixture
 def alerts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """A real channel that keeps what it is sent."""
-    heard: list[dict[str, Any]] = []
-
-    class Channel(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Channel) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(settings, "connection_url", lambda name: f"http://127.0.0.1:{server.server_port}/hook")
+    with alert_channel() as (address, heard):
+        monkeypatch.setattr(settings, "connection_url", lambda name: f"{address}/hook")
         yield heard
-        server.shutdown()
 
 
 STORY = Story(step=120, of=300, saved=100, batch_size=8, log=Path("trainer.log"))
